@@ -1,0 +1,248 @@
+//! What can be asked of a key, and what comes of it: the words that `api`, `shard` and the mesh
+//! between the cores share.
+//!
+//! An [`Operation`] borrows its bytes from the request; an [`Outcome`] borrows them from the store,
+//! or from the message that brought it from another core. Neither knows HTTP.
+
+use std::sync::Arc;
+
+use crate::clock::Version;
+
+/// A space of keys of its own. Every API family stores into its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Namespace(pub u32);
+
+impl Namespace {
+    /// The keys of `/api/kv`.
+    pub const KV: Namespace = Namespace(0);
+}
+
+/// How the bytes of a value were encoded by whoever stored them (`Content-Encoding`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Encoding {
+    /// As they are.
+    #[default]
+    Identity = 0,
+    /// RFC 1952.
+    Gzip = 1,
+    /// RFC 8878.
+    Zstd = 2,
+}
+
+/// The content type of values whose writer named none. Never sniffed.
+pub const CONTENT_TYPE_DEFAULT: &[u8] = b"application/octet-stream";
+
+/// A large value outside the log: written once, then shared by the store and by those who are
+/// sending it.
+pub type Large = Arc<Vec<u8>>;
+
+/// Bytes to be stored.
+#[derive(Clone, Copy, Debug)]
+pub enum Payload<'a> {
+    /// Copied into the log.
+    Bytes(&'a [u8]),
+    /// Kept as it is. Only for values over [`crate::limits::VALUE_COPY_BYTES_MAX`].
+    Large(&'a Large),
+}
+
+impl Payload<'_> {
+    /// The bytes, wherever they are.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Payload::Bytes(bytes) => bytes,
+            Payload::Large(large) => large,
+        }
+    }
+}
+
+/// What a write does with the time-to-live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// The entry stays until it is deleted or evicted.
+    Never,
+    /// Seconds from now, 1 to 4,294,967,295.
+    Seconds(u32),
+}
+
+/// What must hold for a write to happen. Lock checks come first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Condition<'a> {
+    /// Field value of `If-Match`: the entry exists and one of these tags names it.
+    pub if_match: Option<&'a [u8]>,
+    /// Field value of `If-None-Match`: no entry that one of these tags names; `*` is create-only.
+    pub if_none_match: Option<&'a [u8]>,
+    /// `?if=exists`: an absent key is answered [`Outcome::Absent`].
+    pub must_exist: bool,
+}
+
+/// One operation on one key.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation<'a> {
+    /// The space the key belongs to.
+    pub namespace: Namespace,
+    /// The key, 1 to [`crate::limits::KEY_BYTES_MAX`] bytes.
+    pub key: &'a [u8],
+    /// [`KeyHasher::hash`] of namespace and key.
+    pub hash: u64,
+    /// What to do.
+    pub action: Action<'a>,
+    /// What must hold for it.
+    pub condition: Condition<'a>,
+    /// The fencing token the caller showed.
+    pub fencing_token: Option<u64>,
+    /// The caller holds the grant `admin`, which frees a leased lock without its token.
+    pub admin: bool,
+}
+
+/// What to do with a key.
+#[derive(Clone, Copy, Debug)]
+pub enum Action<'a> {
+    /// Read it.
+    Get,
+    /// Create or replace it.
+    Put {
+        /// The bytes to store.
+        value: Payload<'a>,
+        /// `None` is [`CONTENT_TYPE_DEFAULT`].
+        content_type: Option<&'a [u8]>,
+        /// How the bytes are encoded.
+        encoding: Encoding,
+        /// The new time-to-live.
+        expiry: Expiry,
+    },
+    /// Remove it. `answer_value` brings the removed bytes back.
+    Delete {
+        /// Whether the outcome carries the removed entry.
+        answer_value: bool,
+    },
+    /// Lock it, with a lease in seconds after which the lock frees itself.
+    Lock {
+        /// 1 to 4,294,967,295.
+        lease_seconds: Option<u32>,
+    },
+    /// Free its lock.
+    Unlock,
+    /// Add to the number it holds.
+    Add(Step),
+    /// Give it a time-to-live, in seconds.
+    Expire {
+        /// 1 to 4,294,967,295.
+        seconds: u32,
+    },
+    /// Cancel its time-to-live.
+    Persist,
+}
+
+/// By how much a counter moves. A decrement is a negative step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    /// Exact. Wide enough for the negation of the smallest 64-bit integer.
+    Integer(i128),
+    /// Finite.
+    Decimal(f64),
+}
+
+/// The number a counter holds after it moved.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Number {
+    /// An exact 64-bit integer.
+    Integer(i64),
+    /// A finite double, shown in its shortest form.
+    Decimal(f64),
+}
+
+/// What is known of an entry beside its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// When its bytes were written.
+    pub version: Version,
+    /// When it expires, in milliseconds since the Unix epoch.
+    pub expires_ms: Option<u64>,
+}
+
+/// An entry as it is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// Version and expiry.
+    pub meta: Meta,
+    /// Its content type.
+    pub content_type: &'a [u8],
+    /// How its bytes are encoded.
+    pub encoding: Encoding,
+    /// Its bytes.
+    pub value: Payload<'a>,
+}
+
+/// What came of an operation.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome<'a> {
+    /// Get: the entry.
+    Found(Entry<'a>),
+    /// No such key.
+    Absent,
+    /// Put: the key is new.
+    Created(Meta),
+    /// Put: the key existed.
+    Updated(Meta),
+    /// Delete: it is gone; the entry if it was asked for.
+    Deleted(Option<Entry<'a>>),
+    /// Lock: taken under this fencing token.
+    LockTaken {
+        /// Rises with every lock of the key.
+        fencing_token: u64,
+        /// Unchanged by the lock.
+        meta: Meta,
+    },
+    /// Unlock: freed.
+    Unlocked(Meta),
+    /// Add: the new number.
+    Counted(Number, Meta),
+    /// Expire: the deadline is set.
+    Expiring(Meta),
+    /// Persist: the deadline is cancelled.
+    Persisted(Meta),
+    /// The key is locked and the caller did not show its token.
+    Locked,
+    /// Lock: the key is locked already.
+    AlreadyLocked,
+    /// Unlock: the key is not locked.
+    NotLocked,
+    /// A condition does not hold; the entry's meta if there is one.
+    ConditionFailed(Option<Meta>),
+    /// Add: the value is no number.
+    NotNumeric,
+    /// Add: the result does not fit, or is not finite.
+    OutOfRange,
+    /// The store is full and may not evict.
+    StoreFull,
+    /// The value, with its key and type, is over what one entry may hold.
+    TooLarge,
+}
+
+/// Hashes keys. Every thread has a copy with the same random keys, so that all agree on who owns
+/// a key.
+#[derive(Clone, Debug)]
+pub struct KeyHasher(ahash::RandomState);
+
+impl KeyHasher {
+    /// A hasher with random keys.
+    pub fn random() -> KeyHasher {
+        KeyHasher(ahash::RandomState::new())
+    }
+
+    /// The hash of a key in its namespace.
+    pub fn hash(&self, namespace: Namespace, key: &[u8]) -> u64 {
+        use std::hash::{BuildHasher, Hasher};
+        let mut hasher = self.0.build_hasher();
+        hasher.write_u32(namespace.0);
+        hasher.write(key);
+        hasher.finish()
+    }
+
+    /// Which of `shards` owns the key with this hash: decided by bits 32 to 47, which neither the
+    /// choice of a table (20 to 31) nor hashbrown (the low ones and the top seven) looks at.
+    pub fn owner(hash: u64, shards: usize) -> usize {
+        (((hash >> 32) as u16 as usize) * shards) >> 16
+    }
+}

@@ -1,0 +1,3 @@
+//! The one door for `unsafe`: each file wraps what the language cannot check behind a face that can
+//! be used safely, and says with every block whose promise it rests on.
+#![allow(unsafe_code)]
