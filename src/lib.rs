@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod etag;
+pub mod http;
 pub mod limits;
 pub mod op;
 pub mod raw;
