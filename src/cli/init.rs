@@ -1,8 +1,7 @@
 //! `lucid init`: writes a configuration file that only its owner can read, with a secret, and shows the
 //! root token once.
 //!
-//! The file is read back through the loader before it is written, so `init` never leaves a file that
-//! `server` refuses. The token is not kept: whoever loses it makes another with the secret.
+//! What it writes, `server` takes. The token is not kept: whoever loses it makes another with the secret.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -24,8 +23,9 @@ const ISSUER: &str = "http://localhost:7020/";
 pub fn run(args: &InitArgs, config: Option<&Path>) -> Result<ExitCode, Failure> {
     let path = config.unwrap_or(Path::new("lucid.yml"));
     let program = std::env::args().next().unwrap_or_else(|| "lucid".into());
+    let already_there = || already_there(path, &command(&program, config, "init --force"));
     if !args.force && path.symlink_metadata().is_ok() {
-        return Err(already_there(path, &program));
+        return Err(already_there());
     }
     let secret = match &args.secret {
         Some(secret) => chosen(secret)?,
@@ -34,7 +34,7 @@ pub fn run(args: &InitArgs, config: Option<&Path>) -> Result<ExitCode, Failure> 
     let written = if args.force { replace(path, &file(&secret)) } else { create(path, &file(&secret)) };
     match written {
         Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(already_there(path, &program)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(already_there()),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let what = format!("cannot write {}: its folder is not there; make it first", path.display());
             return Err(Failure::new(Exit::Failed, what));
@@ -53,8 +53,7 @@ pub fn run(args: &InitArgs, config: Option<&Path>) -> Result<ExitCode, Failure> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn already_there(path: &Path, program: &str) -> Failure {
-    let force = command(program, Some(path), "init --force");
+fn already_there(path: &Path, force: &str) -> Failure {
     Failure::new(Exit::Failed, "The Lucid node has already been initialized.").and(format!(
         "{} is there. To replace it with a new secret, which makes all tokens of the old one invalid: {force}",
         path.display()
@@ -64,6 +63,7 @@ fn already_there(path: &Path, program: &str) -> Failure {
 /// A secret that the operator chose.
 fn chosen(secret: &str) -> Result<Secret, Failure> {
     let why = match weakness(secret) {
+        None if secret.chars().any(char::is_control) => "it has a control character in it".into(),
         None => return Ok(Secret::new(secret)),
         Some(Weakness::Empty) => "it is empty".into(),
         Some(Weakness::Published) => "it stands in a published sample file".into(),
@@ -111,7 +111,7 @@ store:
   # Ceiling of everything the node holds. Without it: half of the memory, at most 1GiB.
   # memory_limit: 1GiB
   # What to do when it is full: evict what is least worth keeping, or reject writes.
-  when_full: evict
+  # when_full: evict
 
 logging:
   # off, error, warn, info, debug or trace
@@ -144,4 +144,54 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
         let _ = fs::remove_file(&fresh);
     }
     renamed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{chosen, file, quoted};
+    use crate::config::Secret;
+    use crate::config::machine::Machine;
+    use crate::config::{Sources, load};
+
+    #[test]
+    fn what_init_writes_the_server_takes_with_the_same_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lucid.yml");
+        for secret in [
+            "0".repeat(64),
+            "1e5".repeat(20),
+            "null and void, but more than 32 bytes".into(),
+            " '\"\\: # - {}[]&*!|>%@` and 32 bytes more ".into(),
+            "Ünïcödé \u{2028}\u{85a}\u{1f980} of more than 32 bytes".into(),
+        ] {
+            std::fs::write(&path, file(&Secret::new(secret.as_str()))).unwrap();
+            let sources = Sources {
+                config: Some(path.clone()),
+                search: Vec::new(),
+                environment: Vec::new(),
+                flags: Vec::new(),
+                insecure: false,
+                machine: Machine::measure(),
+                fresh_secret: Secret::new(""),
+            };
+            let loaded = load(sources).unwrap();
+            assert_eq!(loaded.refusals, []);
+            assert_eq!(loaded.settings.authentication.secret_key.expose(), secret);
+        }
+    }
+
+    #[test]
+    fn a_chosen_secret_must_be_good() {
+        assert!(chosen(&"s".repeat(32)).is_ok());
+        for secret in ["", "short", &"s".repeat(31), &"line\n".repeat(9)] {
+            assert!(chosen(secret).is_err(), "{secret:?}");
+        }
+    }
+
+    #[test]
+    fn commands_can_be_pasted() {
+        assert_eq!(quoted("./target/release/lucid"), "./target/release/lucid");
+        assert_eq!(quoted("it's here/lucid.yml"), r"'it'\''s here/lucid.yml'");
+        assert_eq!(quoted(""), "''");
+    }
 }

@@ -20,7 +20,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::machine::Machine;
 use crate::config::problem::LoadError;
 use crate::config::{Loaded, Sources, load, search_paths};
-use failure::Failure;
+use failure::{Exit, Failure};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,8 +28,8 @@ Examples:
   lucid init && lucid server      Write lucid.yml with a secret of your own, then serve
   lucid -c /etc/lucid/lucid.yml settings --check
 
-Every setting can also be given in the environment: general.port as LUCID_GENERAL__PORT, or in a file
-that LUCID_GENERAL__PORT_FILE names. Flags win over the environment, and that over the file.";
+Every setting can also be given in the environment: general.port as LUCID_GENERAL__PORT, or in
+a file that LUCID_GENERAL__PORT_FILE names. Flags win over the environment, and that over the file.";
 
 const INIT_EXAMPLE: &str = "\
 Example:
@@ -47,7 +47,8 @@ Example:
 #[derive(Debug, Parser)]
 #[command(name = "lucid", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 100)]
 struct CommandLine {
-    /// Read this configuration file [else ./lucid.yml, ~/.config/lucid/lucid.yml, /etc/lucid/lucid.yml]
+    /// The configuration file [else the first of ./lucid.yml, ~/.config/lucid/lucid.yml and
+    /// /etc/lucid/lucid.yml; init writes ./lucid.yml]
     #[arg(short, long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Start without a greeting
@@ -111,7 +112,10 @@ pub struct SettingsArgs {
 
 /// Runs the program.
 pub fn run() -> ExitCode {
-    let line = CommandLine::parse();
+    let line = match CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(error) => return misunderstood(&error),
+    };
     let config = line.config.as_deref();
     let result = match line.verb {
         Verb::Init(args) => init::run(&args, config),
@@ -119,6 +123,23 @@ pub fn run() -> ExitCode {
         Verb::Settings(args) => settings::run(&args, config, line.no_banner),
     };
     result.unwrap_or_else(|failure| failure.report())
+}
+
+/// Answers a line that is no call: with help or the version where that was asked for.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    match text.strip_prefix("error: ") {
+        Some(text) => {
+            let mut lines = text.trim_end().lines().filter(|line| !line.is_empty());
+            let failure = Failure::new(Exit::Usage, lines.next().unwrap_or_default());
+            lines.fold(failure, |failure, line| failure.and(line)).report()
+        }
+        None => {
+            // Help and version go to stdout, help in place of an error to stderr.
+            let _ = error.print();
+            ExitCode::from(error.exit_code() as u8)
+        }
+    }
 }
 
 /// Flags that stand for settings: path, value, and the flag as it is typed.

@@ -102,11 +102,14 @@ impl<'t> Reader<'t> {
         Problem::of(&self.origin(path), path, what)
     }
 
-    /// Corrects the listing where a value comes of other settings or of the machine, and says how.
-    pub fn derived(&mut self, path: &'static str, value: String, how: &str) {
+    /// Corrects the listing where a value comes of other settings or of the machine, and says how if
+    /// that is worth a word.
+    pub fn derived(&mut self, path: &'static str, value: String, how: Option<&str>) {
         if let Some(line) = self.listing.iter_mut().find(|line| line.path == path) {
             line.value = value;
-            line.origin = format!("{}: {how}", line.origin);
+            if let Some(how) = how {
+                line.origin = format!("{}: {how}", line.origin);
+            }
         }
     }
 

@@ -143,7 +143,7 @@ fn authentication(reader: &mut Reader<'_>, fresh_secret: Option<Secret>) -> Auth
         reader.derived(
             "authentication.secret_key",
             super::secret::MASK.into(),
-            "drawn at random for each run",
+            Some("drawn at random for each run"),
         );
     }
     let leeway = span(reader, "authentication.leeway", Duration::ZERO, Duration::ZERO, LEEWAY_MAX);
@@ -176,14 +176,18 @@ fn store(
             .max(WORKER_MEMORY_BYTES_MIN)
     });
     if memory_typed.is_none() {
-        reader.derived("store.memory_limit", memory_bytes.to_string(), "half of the memory, at most 1 GiB");
+        reader.derived(
+            "store.memory_limit",
+            memory_bytes.to_string(),
+            Some("half of the memory, at most 1 GiB"),
+        );
     }
     let workers = match workers_typed {
         0 => {
             let room = (memory_bytes / WORKER_MEMORY_BYTES_MIN).max(1) as usize;
             let workers = machine.cores.min(WORKERS_MAX).min(room);
             let how = if workers == machine.cores { "one for each core" } else { "as many as limits allow" };
-            reader.derived("runtime.workers", workers.to_string(), how);
+            reader.derived("runtime.workers", workers.to_string(), Some(how));
             workers
         }
         workers => workers,
@@ -201,8 +205,8 @@ fn store(
     let fits = (memory_bytes / (workers as u64 * VALUES_IN_FLIGHT_MIN)).max(1);
     let value_bytes_max = value_typed.unwrap_or(VALUE_BYTES_MAX.min(fits));
     if value_typed.is_none() {
-        let how = if fits < VALUE_BYTES_MAX { "shrunk to fit store.memory_limit" } else { "as the original" };
-        reader.derived("store.max_limit", value_bytes_max.to_string(), how);
+        let shrunk = (fits < VALUE_BYTES_MAX).then_some("shrunk to fit store.memory_limit");
+        reader.derived("store.max_limit", value_bytes_max.to_string(), shrunk);
     } else if value_bytes_max > fits {
         refusals.push(reader.problem(
             "store.max_limit",

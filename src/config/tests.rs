@@ -169,6 +169,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(settings.shutdown.grace, Duration::from_secs(10));
     assert_eq!(settings.logging.level, log::LevelFilter::Info);
     for (path, value) in [
+        ("store.max_limit", "7340032"),
         ("general.port_ssl", "7021"),
         ("general.use_ssl", "false"),
         ("runtime.pin_cores", "false"),
