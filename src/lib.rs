@@ -6,3 +6,4 @@ pub mod etag;
 pub mod limits;
 pub mod op;
 pub mod raw;
+pub mod shard;
