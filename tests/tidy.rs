@@ -306,8 +306,10 @@ fn words<'t>(text: &'t str, word: &'t str) -> impl Iterator<Item = usize> + 't {
     text.match_indices(word).map(|(at, _)| at).filter(move |at| {
         let before = text[..*at].chars().next_back();
         let after = text[at + word.len()..].chars().next();
-        let begins = !before.is_some_and(part) && !(word.ends_with("::") && text[..*at].ends_with("::"));
-        begins && (word.ends_with("::") || !after.is_some_and(part))
+        // A word that ends in `::` is the beginning of a path, not its middle.
+        let is_path = word.ends_with("::");
+        let within = before.is_some_and(part) || is_path && text[..*at].ends_with("::");
+        !within && (is_path || !after.is_some_and(part))
     })
 }
 
