@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod clock;
 pub mod etag;
+pub mod http;
 pub mod limits;
 pub mod op;
 pub mod raw;
