@@ -8,3 +8,4 @@ pub mod http;
 pub mod limits;
 pub mod op;
 pub mod raw;
+pub mod shard;
