@@ -1,5 +1,6 @@
 //! Lucid: an in-memory key-value node spoken to over HTTP.
 
+pub mod api;
 pub mod auth;
 pub mod cli;
 pub mod clock;
