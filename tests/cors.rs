@@ -71,7 +71,13 @@ fn a_foreign_origin_gets_no_leave() {
         setup.set("http.cors_origins", format!("[\"{LISTED}\"]"));
     });
     let mut client = node.client();
-    for origin in ["https://evil.example", "null", "https://app.example.evil", "http://app.example", "https://app.example:444"] {
+    for origin in [
+        "https://evil.example",
+        "null",
+        "https://app.example.evil",
+        "http://app.example",
+        "https://app.example:444",
+    ] {
         let put = client.call("PUT", &kv("a"), &[("Origin", origin)], b"x");
         assert!([200, 201].contains(&put.status), "{put}");
         assert_eq!(put.field("access-control-allow-origin"), None, "{origin}");

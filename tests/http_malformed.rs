@@ -2,14 +2,15 @@
 
 mod common;
 
-use common::malformed::corpus;
+use common::corpus::corpus;
 use common::{Client, Node, Random, Trouble, kv, token};
 use std::time::Duration;
 
 /// Behind each bad request stands a good one that a lenient reader would serve.
 fn smuggled(token: &str) -> Vec<u8> {
     let path = kv("smuggled");
-    format!("PUT {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 1\r\n\r\nx").into_bytes()
+    format!("PUT {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 1\r\n\r\nx")
+        .into_bytes()
 }
 
 #[test]
@@ -105,7 +106,12 @@ fn what_is_well_formed_if_unusual_is_served() {
     for bytes in good {
         client.send(bytes);
         let answer = client.response();
-        assert_eq!((answer.status, answer.closes()), (200, false), "{:?}: {answer}", String::from_utf8_lossy(bytes));
+        assert_eq!(
+            (answer.status, answer.closes()),
+            (200, false),
+            "{:?}: {answer}",
+            String::from_utf8_lossy(bytes)
+        );
     }
     client.get(&kv("seen")).expect(200);
 }

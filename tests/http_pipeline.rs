@@ -75,14 +75,23 @@ impl Model {
             }
             8..13 => {
                 let size = *random.pick(&[0, 1, 3, 20, 64, 300, 1_000, 5_000, 9_000, 40_000, 70_000]);
-                let value = if random.below(3) == 0 { random.below(1_000).to_string().into_bytes() } else { random.bytes(size) };
+                let value = if random.below(3) == 0 {
+                    random.below(1_000).to_string().into_bytes()
+                } else {
+                    random.bytes(size)
+                };
                 let content_type = *random.pick(&["text/plain", "application/json", "image/png", "x/y; z=1"]);
                 let entry = Entry { value: value.clone(), content_type, locked: false };
                 if random.below(2) == 0 {
                     stream.extend(client.compose("PUT", &path, &[("Content-Type", content_type)], &value));
                 } else {
                     let fields = [("Content-Type", content_type), ("Transfer-Encoding", "chunked")];
-                    stream.extend(client.compose("PUT", &path, &fields, &chunked(&value, 1 + random.below(3_000))));
+                    stream.extend(client.compose(
+                        "PUT",
+                        &path,
+                        &fields,
+                        &chunked(&value, 1 + random.below(3_000)),
+                    ));
                 }
                 match held {
                     Some(Entry { locked: true, .. }) => answer("PUT", 409, None),

@@ -14,7 +14,12 @@ fn node() -> Arc<Node> {
 }
 
 fn post(client: &mut Client, operations: &Value) -> Response {
-    client.call("POST", "/api/kv/batch", &[("Content-Type", "application/json")], operations.to_string().as_bytes())
+    client.call(
+        "POST",
+        "/api/kv/batch",
+        &[("Content-Type", "application/json")],
+        operations.to_string().as_bytes(),
+    )
 }
 
 #[track_caller]
@@ -54,17 +59,17 @@ fn operations_are_answered_in_order() {
             { "op": "ttl", "key": "b:1", "value": 600 }
         ]),
     );
-    assert_eq!(
-        statuses(&got),
-        [404, 201, 200, 200, 200, 201, 200, 200, 200, 200, 200, 404, 404, 404, 404]
-    );
+    assert_eq!(statuses(&got), [404, 201, 200, 200, 200, 201, 200, 200, 200, 200, 200, 404, 404, 404, 404]);
     assert_eq!(got[2]["value"], "one");
     assert_eq!(got[4]["value"], "two");
     assert_eq!(got[6]["value"], 41);
     assert_eq!(got[7]["value"], 46);
     assert_eq!(got[8]["value"], "46");
     let seen = client.get(&kv("b:n")).expect(200);
-    assert_eq!(got[8]["etag"].as_str().map(|tag| tag.trim_matches('"')), seen.field("etag").map(|tag| tag.trim_matches('"')));
+    assert_eq!(
+        got[8]["etag"].as_str().map(|tag| tag.trim_matches('"')),
+        seen.field("etag").map(|tag| tag.trim_matches('"'))
+    );
     assert!(seen.field("x-ttl").is_some());
     client.get(&kv("b:1")).expect(404);
 }
@@ -131,7 +136,10 @@ fn a_batch_holds_at_most_1000_operations() {
         (0..count).map(|at| json!({ "op": "put", "key": format!("many:{at}"), "value": "x" })).collect()
     };
     assert!(statuses(&results(&mut client, many(999))).iter().all(|status| *status == 201));
-    assert_eq!(statuses(&results(&mut client, many(1_000))).iter().filter(|status| **status == 201).count(), 1);
+    assert_eq!(
+        statuses(&results(&mut client, many(1_000))).iter().filter(|status| **status == 201).count(),
+        1
+    );
     let refused = post(&mut client, &many(1_001));
     assert!([400, 413].contains(&refused.status), "{refused}");
     let mut client = node.client();

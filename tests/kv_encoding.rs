@@ -65,7 +65,8 @@ fn everyone_else_gets_it_decoded_under_a_tag_of_its_own_without_ranges() {
         let raw = client.call("GET", &path, &[("Accept-Encoding", coding)], b"");
         let tag = raw.expect_field("etag").to_string();
         let none = format!("{coding};q=0");
-        let accepts = [None, Some("identity"), Some("br"), Some(""), Some(none.as_str()), Some("*;q=0, identity")];
+        let accepts =
+            [None, Some("identity"), Some("br"), Some(""), Some(none.as_str()), Some("*;q=0, identity")];
         for accept in accepts {
             let accept: Vec<_> = accept.iter().map(|accept| ("Accept-Encoding", *accept)).collect();
             let got = client.call("GET", &path, &accept, b"").expect(200);

@@ -24,7 +24,11 @@ fn name_of(key: &Value) -> Vec<u8> {
 }
 
 /// All pages of a listing; `between` runs behind each of them.
-fn pages(client: &mut Client, query: &str, mut between: impl FnMut(&mut Client, &[Vec<u8>])) -> Vec<Vec<Vec<u8>>> {
+fn pages(
+    client: &mut Client,
+    query: &str,
+    mut between: impl FnMut(&mut Client, &[Vec<u8>]),
+) -> Vec<Vec<Vec<u8>>> {
     let mut pages = Vec::new();
     let mut cursor = String::new();
     loop {
@@ -33,7 +37,9 @@ fn pages(client: &mut Client, query: &str, mut between: impl FnMut(&mut Client, 
         between(client, &page);
         pages.push(page);
         match (&listed["cursor"], &listed["complete"]) {
-            (Value::String(next), Value::Bool(false)) => cursor = format!("&cursor={}", percent_encoded(next.as_bytes())),
+            (Value::String(next), Value::Bool(false)) => {
+                cursor = format!("&cursor={}", percent_encoded(next.as_bytes()))
+            }
             (Value::Null, Value::Bool(true)) => return pages,
             other => panic!("cursor and complete disagree: {other:?}"),
         }
@@ -93,7 +99,10 @@ fn names_come_in_byte_order_on_pages_of_any_size() {
             assert!(page.len() <= limit);
         });
         assert_eq!(got.concat(), model, "limit {limit}");
-        assert!(got[..got.len() - 1].iter().all(|page| page.len() == limit), "a page in the middle is not full");
+        assert!(
+            got[..got.len() - 1].iter().all(|page| page.len() == limit),
+            "a page in the middle is not full"
+        );
         assert_eq!(got.len(), model.len().div_ceil(limit), "limit {limit}");
     }
 }

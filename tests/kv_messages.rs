@@ -68,7 +68,9 @@ fn get_answers_the_bytes_and_type_that_were_put() {
 fn a_value_put_without_a_type_is_an_octet_stream_whatever_it_looks_like() {
     let node = node();
     let mut client = node.client();
-    for (key, value) in [("html", "<html><script>alert(1)</script>"), ("json", "{}"), ("png", "\u{89}PNG\r\n")] {
+    for (key, value) in
+        [("html", "<html><script>alert(1)</script>"), ("json", "{}"), ("png", "\u{89}PNG\r\n")]
+    {
         client.put(&kv(key), value);
         let got = client.get(&kv(key)).expect(200);
         assert_eq!(got.field("content-type"), Some("application/octet-stream"));

@@ -36,8 +36,13 @@ fn json_form_and_bare_word_mean_the_same_in_any_case() {
         "Increment",
         "increment\n",
     ];
-    let types =
-        [None, Some("application/json"), Some("application/x-www-form-urlencoded"), Some("text/plain"), Some("image/png")];
+    let types = [
+        None,
+        Some("application/json"),
+        Some("application/x-www-form-urlencoded"),
+        Some("text/plain"),
+        Some("image/png"),
+    ];
     let mut expected = 0;
     for body in bodies {
         for content_type in types {
@@ -58,13 +63,31 @@ fn a_body_that_is_none_of_the_three_is_400_and_changes_nothing() {
     client.put(&path, "0");
     let deep = "[".repeat(3_000);
     for body in [
-        "", "{", "{}", "[]", "null", "\"increment\"", r#"{"operation":1}"#, r#"{"operation":null}"#,
-        r#"{"operation":"increment","value":[1]}"#, r#"{"operation":"increment","value":{}}"#,
-        r#"{"operation":"increment","value":"x"}"#, r#"{"operation":"increment","value":true}"#,
-        r#"{"operation":"increment"} trailing"#, "value=1", "operation=", "operation=increment&value=x",
-        "operation=%zz", "\u{0}", "increment increment", &deep, r#"{"operation":"lock","value":0}"#,
-        r#"{"operation":"lock","value":-1}"#, r#"{"operation":"lock","value":1.5}"#,
-        r#"{"operation":"lock","value":4294967296}"#, r#"{"operation":"lock","value":"x"}"#,
+        "",
+        "{",
+        "{}",
+        "[]",
+        "null",
+        "\"increment\"",
+        r#"{"operation":1}"#,
+        r#"{"operation":null}"#,
+        r#"{"operation":"increment","value":[1]}"#,
+        r#"{"operation":"increment","value":{}}"#,
+        r#"{"operation":"increment","value":"x"}"#,
+        r#"{"operation":"increment","value":true}"#,
+        r#"{"operation":"increment"} trailing"#,
+        "value=1",
+        "operation=",
+        "operation=increment&value=x",
+        "operation=%zz",
+        "\u{0}",
+        "increment increment",
+        &deep,
+        r#"{"operation":"lock","value":0}"#,
+        r#"{"operation":"lock","value":-1}"#,
+        r#"{"operation":"lock","value":1.5}"#,
+        r#"{"operation":"lock","value":4294967296}"#,
+        r#"{"operation":"lock","value":"x"}"#,
     ] {
         let refused = client.patch(&path, body).expect(400);
         assert!(!refused.message().is_empty(), "{body:?}");
@@ -202,7 +225,9 @@ fn what_is_no_number_is_refused_and_left_alone() {
     let node = node();
     let mut client = node.client();
     let path = kv("text");
-    for text in ["", "abc", "12abc", "--1", "1.2.3", "0x10", "nan", "NaN", "inf", "-Infinity", "1_000", "1,5", "true"] {
+    for text in
+        ["", "abc", "12abc", "--1", "1.2.3", "0x10", "nan", "NaN", "inf", "-Infinity", "1_000", "1,5", "true"]
+    {
         client.put(&path, text);
         let tag = client.get(&path).expect_field("etag").to_string();
         let refused = client.patch(&path, "increment").expect(400);
@@ -311,7 +336,13 @@ fn locks_and_times_leave_tag_and_date_alone() {
     let path = kv("untouched");
     client.put(&path, "1");
     let before = client.get(&path);
-    for body in ["lock", "unlock", r#"{"operation":"ttl","value":1000}"#, "persist", r#"{"operation":"lock","value":9}"#] {
+    for body in [
+        "lock",
+        "unlock",
+        r#"{"operation":"ttl","value":1000}"#,
+        "persist",
+        r#"{"operation":"lock","value":9}"#,
+    ] {
         client.patch(&path, body).expect(200);
         let behind = client.get(&path);
         assert_eq!(before.field("etag"), behind.field("etag"), "{body}");

@@ -185,7 +185,8 @@ fn an_expired_key_is_absent_everywhere() {
     client.put(&format!("{}?if=exists", kv("gone-exists")), "2").expect(404);
     client.call("PUT", &kv("gone-match"), &[("If-Match", "*")], b"2").expect(412);
     client.put(&kv("gone-locked"), "2").expect(201);
-    let batch = client.call("POST", "/api/kv/batch", &[], br#"[{"op":"get","key":"gone-batch"}]"#).expect(200);
+    let batch =
+        client.call("POST", "/api/kv/batch", &[], br#"[{"op":"get","key":"gone-batch"}]"#).expect(200);
     assert_eq!(batch.json()["results"][0]["status"], 404);
     let listed = client.get("/api/kv?prefix=gone-").expect(200).json();
     let left: Vec<_> = listed["keys"].as_array().unwrap().iter().map(|key| key["name"].clone()).collect();

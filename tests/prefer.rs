@@ -34,9 +34,14 @@ fn minimal_drops_the_message_and_keeps_the_status() {
     let mut client = node.client();
     let path = kv("minimal");
     let minimal = [("Prefer", "return=minimal")];
-    for (method, body, status) in
-        [("PUT", "1", 201), ("PUT", "2", 200), ("PATCH", "increment", 200), ("PATCH", "lock", 200), ("PATCH", "unlock", 200), ("DELETE", "", 200)]
-    {
+    for (method, body, status) in [
+        ("PUT", "1", 201),
+        ("PUT", "2", 200),
+        ("PATCH", "increment", 200),
+        ("PATCH", "lock", 200),
+        ("PATCH", "unlock", 200),
+        ("DELETE", "", 200),
+    ] {
         let answer = client.call(method, &path, &minimal, body.as_bytes()).expect(status);
         assert!(answer.body.is_empty(), "{method}: {answer}");
     }
@@ -47,7 +52,12 @@ fn preferences_are_found_among_others_and_in_any_case() {
     let node = node();
     let mut client = node.client();
     let path = kv("among");
-    for prefer in ["respond-async, return=minimal", "RETURN=minimal", "foo=\"a, return=x\", return=\"minimal\"", "return = minimal"] {
+    for prefer in [
+        "respond-async, return=minimal",
+        "RETURN=minimal",
+        "foo=\"a, return=x\", return=\"minimal\"",
+        "return = minimal",
+    ] {
         let answer = client.call("PUT", &path, &[("Prefer", prefer)], b"1");
         assert!(answer.body.is_empty(), "{prefer}: {answer}");
     }

@@ -15,8 +15,11 @@ fn node() -> Arc<Node> {
 
 const UPLOAD: usize = 8 * 1024 * 1024;
 
-/// The cases: a status, and a client, path and fields that are answered with it.
-fn cases(node: &Node) -> Vec<(u16, Client, String, Vec<(&'static str, String)>)> {
+/// Fields that say how a body is delimited.
+type Framing = Vec<(&'static str, String)>;
+
+/// The cases: a status, and a client, path and framing that are answered with it.
+fn cases(node: &Node) -> Vec<(u16, Client, String, Framing)> {
     let sized = |size: usize| vec![("Content-Length", size.to_string())];
     let chunked = || vec![("Transfer-Encoding", "chunked".to_string())];
     let reader = token::with_grants(&["kv:read"]);

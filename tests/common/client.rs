@@ -86,6 +86,11 @@ impl Client {
         self.stream.shutdown(Shutdown::Write).expect("an open socket");
     }
 
+    /// Says that nothing more will be sent, to a node that may have closed the connection.
+    pub fn finish_sending_if_open(&self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
     /// The bytes of a request with `Host`, the credential, the given fields, and a length if it has a
     /// body or its method expects one and no field says otherwise.
     pub fn compose(&self, method: &str, path: &str, fields: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
@@ -213,7 +218,10 @@ impl Client {
     /// Waits for an orderly end of the connection, before which nothing more may come.
     #[track_caller]
     pub fn expect_orderly_close(&mut self) {
-        assert_eq!(self.try_response("GET").map(|response| response.to_string()), Err(Trouble::Closed(false)));
+        assert_eq!(
+            self.try_response("GET").map(|response| response.to_string()),
+            Err(Trouble::Closed(false))
+        );
     }
 
     /// Whether anything can be read, or the end has come, within `patience`.

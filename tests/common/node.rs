@@ -28,12 +28,8 @@ pub struct Setup {
 
 impl Setup {
     fn usual() -> Setup {
-        let mut setup = Setup {
-            values: BTreeMap::new(),
-            flags: Vec::new(),
-            environment: Vec::new(),
-            descriptors: None,
-        };
+        let mut setup =
+            Setup { values: BTreeMap::new(), flags: Vec::new(), environment: Vec::new(), descriptors: None };
         setup.set("general.port", 0);
         setup.set("general.bind_address", "127.0.0.1");
         setup.set("general.show_banner", false);

@@ -165,8 +165,26 @@ fn hosts(add: Add<'_>) {
 
 fn lengths(add: Add<'_>) {
     for value in [
-        "", "-1", "+1", "1.0", "1e1", "0x1", "1 1", "1;1", "abc", "\"1\"", "1,2", "1, 2", ",", "1,", "1,,1", "18446744073709551616",
-        "99999999999999999999999999999", "1\u{b2}", "_1", "1_0",
+        "",
+        "-1",
+        "+1",
+        "1.0",
+        "1e1",
+        "0x1",
+        "1 1",
+        "1;1",
+        "abc",
+        "\"1\"",
+        "1,2",
+        "1, 2",
+        ",",
+        "1,",
+        "1,,1",
+        "18446744073709551616",
+        "99999999999999999999999999999",
+        "1\u{b2}",
+        "_1",
+        "1_0",
     ] {
         let name = format!("Content-Length: {value:?}");
         add(400, &name, put(&format!("Content-Length: {value}\r\n"), "1").as_bytes());
@@ -182,10 +200,26 @@ fn codings(add: Add<'_>) {
     add(400, "length and coding", put(both, body).as_bytes());
     let both = "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n";
     add(400, "coding and length", put(both, body).as_bytes());
-    add(400, "length 0 and coding", put("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", body).as_bytes());
+    add(
+        400,
+        "length 0 and coding",
+        put("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", body).as_bytes(),
+    );
     for value in [
-        "gzip", "identity", "gzip, chunked", "chunked, gzip", "chunked, chunked", "chunked;q=1", "xchunked", "chunkedx", "\"chunked\"",
-        "", ",", "chunked, identity", "\u{b}chunked", "chunke\u{212a}d",
+        "gzip",
+        "identity",
+        "gzip, chunked",
+        "chunked, gzip",
+        "chunked, chunked",
+        "chunked;q=1",
+        "xchunked",
+        "chunkedx",
+        "\"chunked\"",
+        "",
+        ",",
+        "chunked, identity",
+        "\u{b}chunked",
+        "chunke\u{212a}d",
     ] {
         let name = format!("Transfer-Encoding: {value:?}");
         add(400, &name, put(&format!("Transfer-Encoding: {value}\r\n"), body).as_bytes());
@@ -194,7 +228,8 @@ fn codings(add: Add<'_>) {
     add(400, "two codings", put(twice, body).as_bytes());
     let twice = "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n";
     add(400, "two codings that differ", put(twice, body).as_bytes());
-    let old = "PUT /api/kv/malformed HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let old =
+        "PUT /api/kv/malformed HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     add(400, "a coding in HTTP/1.0", old.as_bytes());
     let old = "GET /livez HTTP/1.0\r\nTransfer-Encoding: identity\r\n\r\n";
     add(400, "any coding in HTTP/1.0", old.as_bytes());
@@ -202,7 +237,14 @@ fn codings(add: Add<'_>) {
 }
 
 fn singletons(add: Add<'_>) {
-    for field in ["Authorization: x", "token: x", "Content-Type: a/b", "X-TTL: 5", "Range: bytes=0-1", "If-Range: \"a\""] {
+    for field in [
+        "Authorization: x",
+        "token: x",
+        "Content-Type: a/b",
+        "X-TTL: 5",
+        "Range: bytes=0-1",
+        "If-Range: \"a\"",
+    ] {
         let lines = format!("{field}\r\n{field}\r\n");
         add(400, &format!("{field} twice"), get(&lines).as_bytes());
     }
