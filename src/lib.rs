@@ -1,7 +1,11 @@
 //! Lucid: an in-memory key-value node spoken to over HTTP.
 
+pub mod auth;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod etag;
+pub mod http;
 pub mod limits;
 pub mod op;
 pub mod raw;

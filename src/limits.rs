@@ -81,6 +81,15 @@ pub const DRAIN_BYTES_MAX: u64 = 64 * 1_024;
 /// Longest time-to-live in seconds.
 pub const TTL_SECONDS_MAX: u64 = u32::MAX as u64;
 
+/// Most reactors. Each pair shares two queues, so their memory grows with the square.
+pub const WORKERS_MAX: usize = 128;
+
+/// Least memory for each reactor's shard, connections and queues.
+pub const WORKER_MEMORY_BYTES_MIN: u64 = 4 * 1_024 * 1_024;
+
+/// Values of the largest size that the memory limit must hold for each reactor.
+pub const VALUES_IN_FLIGHT_MIN: u64 = 4;
+
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(HEAD_BYTES_MAX < BLOCK_BYTES);
 const _: () = assert!(BLOCK_BYTES <= u16::MAX as usize + 1);

@@ -4,6 +4,7 @@
 //! An [`Operation`] borrows its bytes from the request; an [`Outcome`] borrows them from the store,
 //! or from the message that brought it from another core. Neither knows HTTP.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::Version;
@@ -152,6 +153,20 @@ pub enum Number {
     Decimal(f64),
 }
 
+/// As a JSON number, whether it is stored or answered. A whole decimal shows no point, and one from
+/// 10^16 on an exponent, so that it is not read back as an integer that does not fit.
+impl fmt::Display for Number {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Number::Integer(integer) => fmt::Display::fmt(&integer, out),
+            Number::Decimal(decimal) if decimal.fract() == 0.0 && decimal.abs() < 1e16 => {
+                fmt::Display::fmt(&(decimal as i64), out)
+            }
+            Number::Decimal(decimal) => fmt::Debug::fmt(&decimal, out),
+        }
+    }
+}
+
 /// What is known of an entry beside its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meta {
@@ -244,5 +259,33 @@ impl KeyHasher {
     /// choice of a table (20 to 31) nor hashbrown (the low ones and the top seven) looks at.
     pub fn owner(hash: u64, shards: usize) -> usize {
         (((hash >> 32) as u16 as usize) * shards) >> 16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Number;
+
+    #[test]
+    fn a_number_is_shown_in_its_shortest_json_form() {
+        for (decimal, text) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (2.0, "2"),
+            (-2.5, "-2.5"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (1e15, "1000000000000000"),
+            (1e16, "1e16"),
+            (2e300, "2e300"),
+            (2e-300, "2e-300"),
+            (f64::MAX, "1.7976931348623157e308"),
+            (f64::MIN_POSITIVE, "2.2250738585072014e-308"),
+        ] {
+            let shown = Number::Decimal(decimal).to_string();
+            assert_eq!(shown, text);
+            assert_eq!(shown.parse(), Ok(decimal));
+            assert!(serde_json::from_str::<serde_json::Number>(&shown).is_ok());
+        }
+        assert_eq!(Number::Integer(i64::MIN).to_string(), "-9223372036854775808");
     }
 }

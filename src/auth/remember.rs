@@ -1,0 +1,274 @@
+//! What was verified lately, so that a token's signature is not checked again on each request.
+//!
+//! Two memories: the last good token of a connection ([`Remembered`]), and a table of a reactor
+//! ([`Recent`]), which serves the many connections that show the same token. Only good tokens get
+//! in. A token is found by comparing all of it in constant time, its length apart. An entry counts
+//! only in the [`Epoch`] it was made in; neither memory knows what time it is.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Grants, Identity};
+
+/// Tokens a reactor's table holds.
+const SLOTS: usize = 1_024;
+
+/// Slots a token may stand in.
+const WAYS: usize = 4;
+
+/// Longest token that gets into a reactor's table. Longer ones are remembered by their connection
+/// only.
+const SLOT_TOKEN_BYTES_MAX: usize = 512;
+
+const _: () = assert!((SLOTS / WAYS).is_power_of_two());
+const _: () = assert!(SLOT_TOKEN_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(size_of::<Remembered>() <= 32);
+
+/// Counts revocations, for the whole node. What was remembered in an earlier epoch is forgotten.
+#[derive(Clone, Debug, Default)]
+pub struct Epoch(Arc<AtomicU64>);
+
+impl Epoch {
+    /// Starts a new epoch. To be called once the revocation stands, so that whoever sees the new
+    /// epoch verifies under the new order.
+    pub fn bump(&self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn current(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The last good token of a connection: one allocation, used again for every token that fits.
+#[derive(Default)]
+pub struct Remembered {
+    /// Empty, or [`HEAD_BYTES`] of epoch and identity and then the token. In one block because
+    /// there is one for each connection, and most connections are idle.
+    block: Vec<u8>,
+}
+
+/// Four words of 64 bits: epoch, not-before, expires, grants.
+const HEAD_BYTES: usize = 32;
+
+impl Remembered {
+    pub(super) fn find(&self, token: &[u8], epoch: u64) -> Option<Identity> {
+        let (head, known) = self.block.split_at_checked(HEAD_BYTES)?;
+        let ([made_in, not_before, expires, grants], []) = head.as_chunks::<8>() else { return None };
+        (u64::from_le_bytes(*made_in) == epoch && same(known, token)).then(|| Identity {
+            grants: Grants::from_bits(u64::from_le_bytes(*grants) as u32),
+            not_before: u64::from_le_bytes(*not_before),
+            expires: u64::from_le_bytes(*expires),
+        })
+    }
+
+    pub(super) fn replace(&mut self, token: &[u8], identity: Identity, epoch: u64) {
+        self.block.clear();
+        self.block.reserve_exact(HEAD_BYTES + token.len());
+        for word in [epoch, identity.not_before, identity.expires, u64::from(identity.grants.bits())] {
+            self.block.extend_from_slice(&word.to_le_bytes());
+        }
+        self.block.extend_from_slice(token);
+    }
+}
+
+impl fmt::Debug for Remembered {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Remembered").field("empty", &self.block.is_empty()).finish_non_exhaustive()
+    }
+}
+
+/// What is known of the token that stands in a slot. An empty slot has a length of 0, as no token
+/// has.
+#[derive(Clone, Copy)]
+struct Slot {
+    /// Keyed hash of the token, all of it: tells slots of a set apart before tokens are compared.
+    hash: u64,
+    epoch: u64,
+    identity: Identity,
+    length: u16,
+}
+
+/// The good tokens a reactor saw lately. Fixed in size: 48 KiB, and half a KiB for each token it
+/// ever holds at a time, 560 KiB at most.
+pub struct Recent {
+    /// With random keys, so that nobody can aim tokens at one set.
+    hasher: ahash::RandomState,
+    slots: Box<[Slot]>,
+    /// The token of slot `i` starts at `i * SLOT_TOKEN_BYTES_MAX`. Apart from the slots, so that a
+    /// search touches one or two cache lines, and pages are not paid for before they are used.
+    tokens: Box<[u8]>,
+    /// Which way is given up next when a set is full.
+    turn: usize,
+}
+
+impl Recent {
+    /// An empty table.
+    pub fn new() -> Recent {
+        let empty = Slot { hash: 0, epoch: 0, identity: Identity::UNLIMITED, length: 0 };
+        Recent {
+            hasher: ahash::RandomState::new(),
+            slots: vec![empty; SLOTS].into_boxed_slice(),
+            tokens: vec![0; SLOTS * SLOT_TOKEN_BYTES_MAX].into_boxed_slice(),
+            turn: 0,
+        }
+    }
+
+    /// Who showed this token in this epoch.
+    pub fn find(&self, token: &[u8], epoch: u64) -> Option<Identity> {
+        if token.len() > SLOT_TOKEN_BYTES_MAX {
+            return None;
+        }
+        let hash = self.hash(token);
+        ways(hash).find_map(|at| {
+            let slot = &self.slots[at];
+            let found = slot.hash == hash
+                && slot.epoch == epoch
+                && slot.length != 0
+                && same(&self.tokens[at * SLOT_TOKEN_BYTES_MAX..][..usize::from(slot.length)], token);
+            found.then_some(slot.identity)
+        })
+    }
+
+    /// Keeps a verified token, in the place of a dead one or else of some other.
+    pub fn insert(&mut self, token: &[u8], identity: Identity, epoch: u64, wall_seconds: u64) {
+        if token.is_empty() || token.len() > SLOT_TOKEN_BYTES_MAX {
+            return;
+        }
+        let hash = self.hash(token);
+        let dead = |slot: &Slot| {
+            slot.length == 0
+                || slot.epoch != epoch
+                || slot.hash == hash
+                || slot.identity.expires <= wall_seconds
+        };
+        let at = ways(hash).find(|&at| dead(&self.slots[at])).unwrap_or_else(|| {
+            self.turn = (self.turn + 1) % WAYS;
+            ways(hash).start + self.turn
+        });
+        self.slots[at] = Slot { hash, epoch, identity, length: token.len() as u16 };
+        self.tokens[at * SLOT_TOKEN_BYTES_MAX..][..token.len()].copy_from_slice(token);
+    }
+
+    fn hash(&self, token: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(token);
+        hasher.finish()
+    }
+}
+
+impl Default for Recent {
+    fn default() -> Recent {
+        Recent::new()
+    }
+}
+
+/// The slots a token with this hash may stand in.
+fn ways(hash: u64) -> std::ops::Range<usize> {
+    let first = (hash as usize % (SLOTS / WAYS)) * WAYS;
+    first..first + WAYS
+}
+
+/// Whether two tokens are the same, in a time that depends on their lengths only. The fold has no
+/// branch, and `black_box` keeps the compiler from seeing that only its being zero matters.
+pub(super) fn same(known: &[u8], shown: &[u8]) -> bool {
+    if known.len() != shown.len() {
+        return false;
+    }
+    let (known_words, known_rest) = known.as_chunks::<8>();
+    let (shown_words, shown_rest) = shown.as_chunks::<8>();
+    let words = known_words.iter().zip(shown_words);
+    let rest = known_rest.iter().zip(shown_rest);
+    let difference = words.fold(0, |sum, (a, b)| sum | (u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b)));
+    black_box(rest.fold(black_box(difference), |sum, (a, b)| sum | u64::from(a ^ b))) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Recent, Remembered, SLOT_TOKEN_BYTES_MAX, SLOTS, WAYS, same};
+    use crate::auth::{Grants, Identity};
+
+    fn identity(expires: u64) -> Identity {
+        Identity { grants: Grants::KV_READ.union(Grants::ADMIN), not_before: 3, expires }
+    }
+
+    #[test]
+    fn tokens_are_the_same_only_when_every_byte_is() {
+        for length in 0..=40 {
+            let known: Vec<u8> = (0..length).collect();
+            assert!(same(&known, &known.clone()));
+            for at in 0..known.len() {
+                let mut shown = known.clone();
+                shown[at] ^= 0x80;
+                assert!(!same(&known, &shown), "byte {at} of {length}");
+                assert!(!same(&known, &known[..at]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_connection_remembers_its_last_token_in_place() {
+        let mut remembered = Remembered::default();
+        assert_eq!(remembered.find(b"", 0), None);
+        remembered.replace(b"a.long.token", identity(u64::MAX - 1), 7);
+        assert_eq!(remembered.find(b"a.long.token", 7), Some(identity(u64::MAX - 1)));
+        assert_eq!(remembered.find(b"a.long.token", 8), None);
+        assert_eq!(remembered.find(b"a.long.tokeN", 7), None);
+        let before = remembered.block.as_ptr();
+        remembered.replace(b"shorter", identity(9), 8);
+        assert_eq!(remembered.block.as_ptr(), before, "a shorter token needs no other block");
+        assert_eq!(remembered.find(b"shorter", 8), Some(identity(9)));
+        assert_eq!(remembered.find(b"a.long.token", 8), None);
+    }
+
+    #[test]
+    fn a_reactor_remembers_many_tokens_and_forgets_with_the_epoch() {
+        let mut recent = Recent::new();
+        let tokens: Vec<String> = (0..SLOTS / 4).map(|number| format!("token.number.{number}")).collect();
+        for (number, token) in tokens.iter().enumerate() {
+            recent.insert(token.as_bytes(), identity(1_000 + number as u64), 1, 5);
+            assert_eq!(recent.find(token.as_bytes(), 1), Some(identity(1_000 + number as u64)));
+        }
+        let kept = tokens.iter().filter(|token| recent.find(token.as_bytes(), 1).is_some()).count();
+        assert!(kept > tokens.len() * 9 / 10, "{kept} of {}", tokens.len());
+        assert!(tokens.iter().all(|token| recent.find(token.as_bytes(), 2).is_none()));
+        assert_eq!(recent.find(b"", 1), None);
+        assert_eq!(recent.find(b"", 0), None);
+    }
+
+    #[test]
+    fn a_full_set_gives_up_the_dead_first() {
+        let mut recent = Recent::new();
+        let mut tokens = (0_u64..).map(|number| format!("{number}"));
+        let set = super::ways(recent.hash(b"0"));
+        let mut of_set = || tokens.find(|token| super::ways(recent.hash(token.as_bytes())) == set).unwrap();
+        let alive: Vec<String> = (0..WAYS - 1).map(|_| of_set()).collect();
+        let (dead, new, newer) = (of_set(), of_set(), of_set());
+        for token in &alive {
+            recent.insert(token.as_bytes(), identity(1_000), 1, 5);
+        }
+        recent.insert(dead.as_bytes(), identity(100), 1, 5);
+        recent.insert(new.as_bytes(), identity(1_000), 1, 100);
+        assert_eq!(recent.find(dead.as_bytes(), 1), None);
+        assert!(alive.iter().chain([&new]).all(|token| recent.find(token.as_bytes(), 1).is_some()));
+        recent.insert(newer.as_bytes(), identity(1_000), 1, 100);
+        assert!(recent.find(newer.as_bytes(), 1).is_some());
+        let kept = alive.iter().chain([&new]).filter(|token| recent.find(token.as_bytes(), 1).is_some());
+        assert_eq!(kept.count(), WAYS - 1);
+    }
+
+    #[test]
+    fn a_token_over_the_slot_size_is_left_to_its_connection() {
+        let mut recent = Recent::new();
+        let fits = vec![b'a'; SLOT_TOKEN_BYTES_MAX];
+        let over = vec![b'a'; SLOT_TOKEN_BYTES_MAX + 1];
+        for token in [&fits, &over] {
+            recent.insert(token, identity(10), 1, 5);
+        }
+        assert_eq!(recent.find(&fits, 1), Some(identity(10)));
+        assert_eq!(recent.find(&over, 1), None);
+    }
+}

@@ -1,0 +1,44 @@
+//! `lucid settings`: shows what the program would run on, and whether a server would.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::failure::{Failure, print, tell};
+use super::{SettingsArgs, load_settings};
+use crate::config::Loaded;
+
+/// Shows or checks the settings.
+pub fn run(args: &SettingsArgs, config: Option<&Path>, no_banner: bool) -> Result<ExitCode, Failure> {
+    let loaded = load_settings(config, Vec::new(), no_banner, false)?;
+    loaded.settings.warnings.iter().for_each(|warning| tell(&format!("warning: {warning}")));
+    if args.check {
+        if !loaded.refusals.is_empty() {
+            return Err(Failure::configuration(loaded.refusals));
+        }
+        print(&format!("{}: a server would start with these settings\n", source(&loaded)))?;
+    } else {
+        print(&listing(&loaded))?;
+        loaded.refusals.iter().for_each(|problem| tell(&format!("a server would refuse this: {problem}")));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn source(loaded: &Loaded) -> String {
+    loaded.settings.file.as_ref().map_or("no file".into(), |path| path.display().to_string())
+}
+
+/// Every setting in a line, the origins below each other.
+fn listing(loaded: &Loaded) -> String {
+    let lines: Vec<(String, &str)> = loaded
+        .listing
+        .iter()
+        .map(|shown| (format!("{} = {}", shown.path, shown.value), shown.origin.as_str()))
+        .collect();
+    let width =
+        lines.iter().map(|(line, _)| line.chars().count()).filter(|width| *width <= 50).max().unwrap_or(0);
+    let mut text = format!("# {}\n", source(loaded));
+    for (line, origin) in lines {
+        text.push_str(&format!("{line:width$}  ({origin})\n"));
+    }
+    text
+}

@@ -1,0 +1,112 @@
+//! What a server must not run with although each setting by itself has a meaning: secrets that
+//! others know or can guess, and doors without locks.
+
+use super::machine::Machine;
+use super::problem::Problem;
+use super::reader::Reader;
+use super::secret::Secret;
+use super::settings::Settings;
+
+/// The secret in the sample file of the original, which is public.
+const PUBLISHED_SECRET: &str = "03dfe6e600e2620388311955ab3bee32cd6cbb8aca75dace6cfc2e2a43db5dfd";
+
+/// Shortest secret that cannot be guessed from one token: the output size of its hash (RFC 7518,
+/// section 3.2).
+pub const SECRET_BYTES_MIN: usize = 32;
+
+/// Why a text is no good as a secret, if it is not.
+pub enum Weakness {
+    /// There is none.
+    Empty,
+    /// Everybody knows it.
+    Published,
+    /// It can be guessed.
+    Short,
+}
+
+/// Judges a secret by itself.
+pub fn weakness(secret: &str) -> Option<Weakness> {
+    match secret {
+        "" => Some(Weakness::Empty),
+        PUBLISHED_SECRET => Some(Weakness::Published),
+        secret if secret.len() < SECRET_BYTES_MIN => Some(Weakness::Short),
+        _ => None,
+    }
+}
+
+/// Adds refusals, and warnings to the settings.
+pub fn check(
+    reader: &mut Reader<'_>,
+    mut settings: Settings,
+    machine: &Machine,
+    insecure: bool,
+    refusals: &mut Vec<Problem>,
+) -> Settings {
+    let allow_weak =
+        reader.one("authentication.allow_weak_secret", false, super::value::boolean, bool::to_string);
+    let authentication = &settings.authentication;
+    if authentication.enabled {
+        let what = secret_refusal(&authentication.secret_key, allow_weak);
+        refusals.extend(what.map(|what| reader.problem("authentication.secret_key", what)));
+    } else if !settings.general.listen.ip().to_canonical().is_loopback() {
+        if insecure {
+            settings.warnings.push(format!(
+                "authentication is off and {} is reachable from other machines: they may read and change everything",
+                settings.general.listen
+            ));
+        } else {
+            refusals.push(reader.problem(
+                "general.bind_address",
+                "other machines could reach this address, and authentication is off; set \
+                 authentication.enabled: true, bind to 127.0.0.1, or start the server with --insecure",
+            ));
+        }
+    }
+    let warnings = more_warnings(&settings, machine);
+    settings.warnings.extend(warnings);
+    settings
+}
+
+fn secret_refusal(secret: &Secret, allow_weak: bool) -> Option<String> {
+    match weakness(secret.expose())? {
+        Weakness::Empty => Some(
+            "authentication is on and there is no secret; write one with `lucid init`, or set \
+             LUCID_AUTHENTICATION__SECRET_KEY"
+                .into(),
+        ),
+        Weakness::Published => Some(
+            "this secret stands in a published sample file, so everybody can make tokens with it; \
+             use another one, such as `lucid init` draws"
+                .into(),
+        ),
+        Weakness::Short if allow_weak => None,
+        Weakness::Short => Some(format!(
+            "shorter than {SECRET_BYTES_MIN} bytes and can be guessed from a token; use a longer one, such \
+             as `lucid init` draws, or set authentication.allow_weak_secret: true"
+        )),
+    }
+}
+
+fn more_warnings(settings: &Settings, machine: &Machine) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let (store, http) = (&settings.store, &settings.http);
+    if store.value_bytes_max > http.request_bytes_max {
+        warnings.push(format!(
+            "values over {} bytes cannot be sent: http.request_size_limit is below store.max_limit ({})",
+            http.request_bytes_max, store.value_bytes_max
+        ));
+    }
+    if machine.memory_bytes.is_some_and(|bytes| store.memory_bytes > bytes) {
+        warnings.push(format!(
+            "store.memory_limit ({} bytes) is more than this machine or container has: the system may kill the node",
+            store.memory_bytes
+        ));
+    }
+    if settings.runtime.workers > machine.cores {
+        warnings.push(format!(
+            "runtime.workers is {} on {} cores: workers will wait for each other",
+            settings.runtime.workers, machine.cores
+        ));
+    }
+    warnings
+}

@@ -1,0 +1,162 @@
+//! What the program runs on: every setting with its meaning, resolved and checked.
+//!
+//! Only settings that this version acts on are here. The others are read, checked and listed by
+//! `lucid settings`, and refused by `lucid server` where leaving them out would be a promise broken.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::secret::Secret;
+
+/// The settings of a node.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The file they come from, if there is one.
+    pub file: Option<PathBuf>,
+    /// Where and how the node shows itself.
+    pub general: General,
+    /// Threads.
+    pub runtime: Runtime,
+    /// Who may come in.
+    pub authentication: Authentication,
+    /// What is kept.
+    pub store: Store,
+    /// What a connection may do.
+    pub http: Http,
+    /// Where the log goes.
+    pub logging: Logging,
+    /// How the node ends.
+    pub shutdown: Shutdown,
+    /// What an operator should know when the node starts, in sentences.
+    pub warnings: Vec<String>,
+}
+
+/// Section `general`.
+#[derive(Clone, Debug)]
+pub struct General {
+    /// Where plain HTTP is served. Port 0 lets the system choose one.
+    pub listen: SocketAddr,
+    /// Whether the node greets on its start.
+    pub show_banner: bool,
+}
+
+/// Section `runtime`.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    /// Reactors, 1 to [`crate::limits::WORKERS_MAX`].
+    pub workers: usize,
+    /// Whether each reactor stays on a core of its own.
+    pub pin_cores: bool,
+}
+
+/// Section `authentication`.
+#[derive(Clone, Debug)]
+pub struct Authentication {
+    /// Whether a credential is needed at all.
+    pub enabled: bool,
+    /// Signs and verifies tokens, as the text it is. Empty only if authentication is off.
+    pub secret_key: Secret,
+    /// The secret was drawn for this run, since nobody gave one: nobody else can make a token, so the
+    /// node has to print one.
+    pub ephemeral_secret: bool,
+    /// By how many seconds the clock of a token's maker may differ.
+    pub leeway_seconds: u64,
+    /// Whether a token without `exp` is refused.
+    pub require_exp: bool,
+    /// Whether HEAD needs no credential.
+    pub anonymous_head: bool,
+}
+
+/// Section `store`.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// Ceiling of everything the node holds. At least four values of the largest size, and
+    /// [`crate::limits::WORKER_MEMORY_BYTES_MIN`], for each worker.
+    pub memory_bytes: u64,
+    /// What happens to a write that finds no room.
+    pub when_full: WhenFull,
+    /// Largest value.
+    pub value_bytes_max: u64,
+    /// Time-to-live of a PUT that names none, 1 to 4,294,967,295.
+    pub default_ttl_seconds: Option<u32>,
+}
+
+/// What happens to a write that finds no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Something else goes.
+    Evict,
+    /// It is refused.
+    Reject,
+}
+
+/// Section `http`.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// Largest body of a request.
+    pub request_bytes_max: u64,
+    /// How long a request's head may take.
+    pub header_timeout: Duration,
+    /// How long a connection may stay without a request.
+    pub idle_timeout: Duration,
+    /// Most connections at a time; as many as the system gives if not set.
+    pub connections_max: Option<u32>,
+    /// Origins whose pages may call the node from a browser; `*` is all. Without any, CORS is off.
+    pub cors_origins: Vec<String>,
+}
+
+/// Section `logging`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logging {
+    /// What is worth a line.
+    pub level: log::LevelFilter,
+    /// Where lines go. None if nothing is to be logged.
+    pub outputs: Vec<Output>,
+    /// How a line looks.
+    pub format: Format,
+}
+
+/// Where log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// The standard error stream.
+    Stderr {
+        /// Whether the level stands out in text.
+        colored: bool,
+    },
+    /// The standard output stream.
+    Stdout {
+        /// Whether the level stands out in text.
+        colored: bool,
+    },
+    /// The end of a file, which is made if it is not there.
+    File(PathBuf),
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Section `shutdown`.
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    /// How long what is under way may take to finish.
+    pub grace: Duration,
+}
+
+/// A line of `lucid settings`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// `general.port`.
+    pub path: &'static str,
+    /// The value the program runs on, masked if it is a secret.
+    pub value: String,
+    /// Who gave it.
+    pub origin: String,
+}
