@@ -212,27 +212,3 @@ fn the_environment_wins_over_the_file_and_loses_to_flags() {
     });
     assert_ne!(node.address().port(), 1);
 }
-
-#[test]
-fn an_unsafe_file_is_refused_with_78() {
-    for (name, value) in [
-        ("authentication.secret_key", "\"\""),
-        ("authentication.secret_key", "\"short\""),
-        ("authentication.secret_key", "\"03dfe6e600e2620388311955ab3bee32cd6cbb8aca75dace6cfc2e2a43db5dfd\""),
-        ("store.memory_limit", "1MiB"),
-        ("general.prot", "1"),
-    ] {
-        let ended = Node::start_in_vain(|setup| {
-            setup.set(name, value);
-            if name == "store.memory_limit" {
-                setup.set("store.max_limit", 7_340_032);
-            }
-        });
-        assert_eq!(ended.code, Some(78), "{name}: {value}: {}", ended.stderr);
-        assert!(!ended.stderr.is_empty());
-    }
-    let ended = Node::start_in_vain(|setup| {
-        setup.set("authentication.enabled", false).set("general.bind_address", "0.0.0.0");
-    });
-    assert_eq!(ended.code, Some(78), "{}", ended.stderr);
-}

@@ -6,7 +6,7 @@
 #![allow(dead_code, unused_imports)] // each test binary uses its own part
 
 pub mod client;
-pub mod corpus;
+pub mod malformed;
 pub mod node;
 pub mod process;
 pub mod random;
