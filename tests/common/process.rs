@@ -1,6 +1,6 @@
 //! What the system says about a process: memory, processor time, descriptors; and its signals.
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, setrlimit};
 use std::time::Duration;
 
 /// Sends a signal to one process.
@@ -34,4 +34,17 @@ pub fn raise_descriptor_limit() -> usize {
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
     current.unwrap_or(1_000_000) as usize
+}
+
+/// Descriptors that a process has open.
+pub fn open_descriptors(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a living process").count()
+}
+
+/// Changes how many descriptors a running process may have open, and gives what it was.
+pub fn set_descriptor_limit(pid: u32, count: u64) -> u64 {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit { current: Some(count), maximum };
+    let before = prlimit(Pid::from_raw(pid as i32), Resource::Nofile, limit).expect("a child of ours");
+    before.current.unwrap_or(1_000_000)
 }
