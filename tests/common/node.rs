@@ -1,0 +1,370 @@
+//! A node as a child process, with a file of its own in a folder of its own.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+use super::{process, token};
+
+/// How long a node may take to start or to end before it counts as hung.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a node is started with.
+pub struct Setup {
+    values: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
+    flags: Vec<String>,
+    environment: Vec<(String, String)>,
+    descriptors: Option<u64>,
+}
+
+impl Setup {
+    fn usual() -> Setup {
+        let mut setup =
+            Setup { values: BTreeMap::new(), flags: Vec::new(), environment: Vec::new(), descriptors: None };
+        setup.set("general.port", 0);
+        setup.set("general.bind_address", "127.0.0.1");
+        setup.set("general.show_banner", false);
+        setup.set("runtime.workers", 1);
+        setup.set("authentication.secret_key", format!("\"{}\"", token::SECRET));
+        setup.set("store.memory_limit", "256MiB");
+        setup
+    }
+
+    /// Sets a key, named `section.key`, to a YAML value in the node's file.
+    pub fn set(&mut self, name: &'static str, value: impl Display) -> &mut Setup {
+        let (section, key) = name.split_once('.').expect("section.key");
+        self.values.entry(section).or_default().insert(key, value.to_string());
+        self
+    }
+
+    /// Leaves a key out of the node's file.
+    pub fn unset(&mut self, name: &str) -> &mut Setup {
+        let (section, key) = name.split_once('.').expect("section.key");
+        if let Some(keys) = self.values.get_mut(section) {
+            keys.remove(key);
+        }
+        self
+    }
+
+    /// How many reactors serve.
+    pub fn workers(&mut self, count: usize) -> &mut Setup {
+        self.set("runtime.workers", count)
+    }
+
+    /// Adds a flag behind `server`.
+    pub fn flag(&mut self, flag: impl Into<String>) -> &mut Setup {
+        self.flags.push(flag.into());
+        self
+    }
+
+    /// Sets a variable of the node's environment.
+    pub fn variable(&mut self, name: &str, value: &str) -> &mut Setup {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Lets the node open this many descriptors at a time.
+    pub fn descriptors(&mut self, count: u64) -> &mut Setup {
+        self.descriptors = Some(count);
+        self
+    }
+
+    fn file(&self) -> String {
+        let mut text = String::new();
+        for (section, keys) in self.values.iter().filter(|(_, keys)| !keys.is_empty()) {
+            text.push_str(&format!("{section}:\n"));
+            for (key, value) in keys {
+                text.push_str(&format!("  {key}: {value}\n"));
+            }
+        }
+        text
+    }
+
+    fn spawn(&self) -> (tempfile::TempDir, Running) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("node.yml");
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .expect("a new file");
+        file.write_all(self.file().as_bytes()).expect("room for a file");
+        let mut command = match self.descriptors {
+            None => Command::new(binary()),
+            Some(count) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(format!("ulimit -n {count}; exec \"$0\" \"$@\"")).arg(binary());
+                shell
+            }
+        };
+        command.arg("-c").arg(&path).arg("server").args(&self.flags);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let running = Running::spawn(command, &folder);
+        (folder, running)
+    }
+}
+
+/// The program under test.
+pub fn binary() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_lucid"))
+}
+
+/// A child with its output being read.
+pub struct Running {
+    child: Mutex<Child>,
+    lines: Mutex<Receiver<String>>,
+    stderr: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Starts a command within `folder`, which is also its home, without this process's `LUCID_*`.
+    pub fn spawn(mut command: Command, folder: &tempfile::TempDir) -> Running {
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LUCID_")) {
+            command.env_remove(name);
+        }
+        let mut child = command
+            .current_dir(folder.path())
+            .env("HOME", folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stdout = child.stdout.take().expect("a pipe");
+        let mut errors = child.stderr.take().expect("a pipe");
+        let (sender, lines) = channel();
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let collected = Arc::clone(&stderr);
+        let readers = vec![
+            std::thread::spawn(move || {
+                for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                    let _ = sender.send(line);
+                }
+            }),
+            std::thread::spawn(move || {
+                let mut block = [0; 4096];
+                while let Ok(count @ 1..) = errors.read(&mut block) {
+                    collected.lock().expect("no panic").push_str(&String::from_utf8_lossy(&block[..count]));
+                }
+            }),
+        ];
+        Running { child: Mutex::new(child), lines: Mutex::new(lines), stderr, readers }
+    }
+
+    /// Waits for a line of stdout that has this in it.
+    pub fn line_with(&mut self, wanted: &str) -> Result<String, String> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = String::new();
+        loop {
+            match self.next_line(deadline) {
+                Ok(line) if line.contains(wanted) => return Ok(line),
+                Ok(line) => seen.push_str(&format!("{line}\n")),
+                Err(trouble) => {
+                    let what = match trouble {
+                        RecvTimeoutError::Timeout => "hangs",
+                        RecvTimeoutError::Disconnected => "has ended",
+                    };
+                    let stderr = self.stderr();
+                    return Err(format!(
+                        "no line with {wanted:?}: the program {what}\nstdout: {seen}\nstderr: {stderr}"
+                    ));
+                }
+            }
+        }
+    }
+
+    fn next_line(&self, deadline: Instant) -> Result<String, RecvTimeoutError> {
+        let lines = self.lines.lock().expect("no panic");
+        lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Whether the program still runs.
+    pub fn alive(&self) -> bool {
+        matches!(self.child().try_wait(), Ok(None))
+    }
+
+    /// What has come on stderr so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().expect("no panic").clone()
+    }
+
+    /// Waits for the program to end by itself; the rest of its stdout comes along.
+    #[track_caller]
+    pub fn wait(&mut self, patience: Duration) -> (ExitStatus, String) {
+        let deadline = Instant::now() + patience;
+        let mut stdout = String::new();
+        loop {
+            match self.next_line(deadline) {
+                Ok(line) => stdout.push_str(&format!("{line}\n")),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("still running after {patience:?}; stderr: {}", self.stderr())
+                }
+            }
+        }
+        let status = self.child().wait().expect("a child");
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+        (status, stdout)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child().kill();
+        let _ = self.child().wait();
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+    }
+}
+
+/// How a program that ended by itself ended.
+pub struct Ended {
+    /// Its exit code; `None` after a signal.
+    pub code: Option<i32>,
+    /// What it wrote to stdout.
+    pub stdout: String,
+    /// What it wrote to stderr.
+    pub stderr: String,
+}
+
+/// A node that serves.
+pub struct Node {
+    running: Running,
+    folder: tempfile::TempDir,
+    address: SocketAddr,
+    listening: String,
+    ended: bool,
+}
+
+impl Node {
+    /// Starts a node with one worker, a secret of its own and a memory limit of 256 MiB, but for what
+    /// `change` says, and waits until it listens.
+    pub fn start(change: impl FnOnce(&mut Setup)) -> Node {
+        let mut setup = Setup::usual();
+        change(&mut setup);
+        let (folder, mut running) = setup.spawn();
+        let line = running
+            .line_with("listening on http://")
+            .unwrap_or_else(|trouble| panic!("{trouble}\nfile:\n{}", setup.file()));
+        let address = line.split("listening on http://").nth(1).expect("just found");
+        let address = address.split_whitespace().next().unwrap_or_default().trim_end_matches('/');
+        let address = address.parse().unwrap_or_else(|_| panic!("no address in {line:?}"));
+        Node { running, folder, address, listening: line, ended: false }
+    }
+
+    /// Starts a node that is expected to refuse its service.
+    pub fn start_in_vain(change: impl FnOnce(&mut Setup)) -> Ended {
+        let mut setup = Setup::usual();
+        change(&mut setup);
+        let (_folder, mut running) = setup.spawn();
+        let (status, stdout) = running.wait(PATIENCE);
+        Ended { code: status.code(), stdout, stderr: running.stderr() }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The line that said where.
+    pub fn listening_line(&self) -> &str {
+        &self.listening
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.running.child().id()
+    }
+
+    /// What it has written to stderr so far.
+    pub fn stderr(&self) -> String {
+        self.running.stderr()
+    }
+
+    /// A new connection that presents a token for everything.
+    pub fn client(&self) -> Client {
+        self.stranger().with_token(&token::root())
+    }
+
+    /// A new connection that presents nothing.
+    pub fn stranger(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// Sends the node a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        process::send_signal(self.pid(), signal);
+    }
+
+    /// Waits for the node to end by itself.
+    #[track_caller]
+    pub fn wait(&mut self, patience: Duration) -> Ended {
+        let (status, stdout) = self.running.wait(patience);
+        self.ended = true;
+        Ended { code: status.code(), stdout, stderr: self.running.stderr() }
+    }
+
+    /// That the same process is alive, has not panicked, and serves a new connection.
+    #[track_caller]
+    pub fn assert_well(&self) {
+        assert!(self.running.alive(), "the node has ended: {}", self.stderr());
+        assert!(!self.stderr().contains("panicked"), "{}", self.stderr());
+        let mut client = self.client();
+        let path = super::kv(format!("well-{}", self.pid()));
+        let put = client.put(&path, "alive");
+        assert!(put.status == 200 || put.status == 201, "{put}");
+        assert_eq!(client.get(&path).expect(200).body, b"alive");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let alive = self.running.alive();
+        let stderr = self.stderr();
+        if std::thread::panicking() {
+            println!("the node's stderr: {stderr}");
+        } else {
+            assert!(alive || self.ended, "the node has ended by itself: {stderr}");
+            assert!(!stderr.contains("panicked"), "the node has panicked: {stderr}");
+        }
+    }
+}
+
+/// A node that the tests of a file share. It ends with the last test that holds it.
+pub struct Shared(Mutex<Weak<Node>>);
+
+impl Shared {
+    /// No node yet.
+    #[allow(clippy::new_without_default)] // only ever a static
+    pub const fn new() -> Shared {
+        Shared(Mutex::new(Weak::new()))
+    }
+
+    /// The node that runs, or a new one.
+    pub fn node(&self, change: impl FnOnce(&mut Setup)) -> Arc<Node> {
+        let mut shared = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        shared.upgrade().unwrap_or_else(|| {
+            let node = Arc::new(Node::start(change));
+            *shared = Arc::downgrade(&node);
+            node
+        })
+    }
+}

@@ -1,0 +1,250 @@
+//! Pipelines of many mixed requests against a model: every answer right, in order.
+
+mod common;
+
+use common::{Client, Node, Random, Response, chunked, kv};
+use std::collections::HashMap;
+use std::io::Write;
+
+/// What a key holds.
+#[derive(Clone, PartialEq, Debug)]
+struct Entry {
+    value: Vec<u8>,
+    content_type: &'static str,
+    locked: bool,
+}
+
+/// What the answer must be.
+struct Expected {
+    method: &'static str,
+    status: u16,
+    body: Option<Vec<u8>>,
+    content_type: Option<&'static str>,
+    length: Option<usize>,
+}
+
+const CREATED: &str = r#"{"message":"The specified key was successfully created."}"#;
+const UPDATED: &str = r#"{"message":"The specified key was successfully updated."}"#;
+const DELETED: &str = r#"{"message":"The specified key and its data was successfully deleted."}"#;
+
+/// The keys of one connection, as they should be.
+struct Model {
+    keys: HashMap<String, Entry>,
+    names: Vec<String>,
+}
+
+impl Model {
+    /// Appends a random request to `stream` and says what must come of it.
+    fn step(&mut self, client: &Client, random: &mut Random, stream: &mut Vec<u8>) -> Expected {
+        let name = random.pick(&self.names).clone();
+        let path = kv(&name);
+        let held = self.keys.get(&name).cloned();
+        let answer = |method, status, body: Option<&str>| Expected {
+            method,
+            status,
+            body: body.map(|body| body.as_bytes().to_vec()),
+            content_type: body.map(|_| "application/json"),
+            length: None,
+        };
+        match random.below(20) {
+            0..6 => {
+                stream.extend(client.compose("GET", &path, &[], b""));
+                match held {
+                    None => answer("GET", 404, None),
+                    Some(entry) => Expected {
+                        method: "GET",
+                        status: 200,
+                        content_type: Some(entry.content_type),
+                        length: Some(entry.value.len()),
+                        body: Some(entry.value),
+                    },
+                }
+            }
+            6..8 => {
+                stream.extend(client.compose("HEAD", &path, &[], b""));
+                match held {
+                    None => answer("HEAD", 404, None),
+                    Some(entry) => Expected {
+                        method: "HEAD",
+                        status: 200,
+                        content_type: Some(entry.content_type),
+                        length: Some(entry.value.len()),
+                        body: Some(Vec::new()),
+                    },
+                }
+            }
+            8..13 => {
+                let size = *random.pick(&[0, 1, 3, 20, 64, 300, 1_000, 5_000, 9_000, 40_000, 70_000]);
+                let value = if random.below(3) == 0 {
+                    random.below(1_000).to_string().into_bytes()
+                } else {
+                    random.bytes(size)
+                };
+                let content_type = *random.pick(&["text/plain", "application/json", "image/png", "x/y; z=1"]);
+                let entry = Entry { value: value.clone(), content_type, locked: false };
+                if random.below(2) == 0 {
+                    stream.extend(client.compose("PUT", &path, &[("Content-Type", content_type)], &value));
+                } else {
+                    let fields = [("Content-Type", content_type), ("Transfer-Encoding", "chunked")];
+                    stream.extend(client.compose(
+                        "PUT",
+                        &path,
+                        &fields,
+                        &chunked(&value, 1 + random.below(3_000)),
+                    ));
+                }
+                match held {
+                    Some(Entry { locked: true, .. }) => answer("PUT", 409, None),
+                    Some(_) => {
+                        self.keys.insert(name, entry);
+                        answer("PUT", 200, Some(UPDATED))
+                    }
+                    None => {
+                        self.keys.insert(name, entry);
+                        answer("PUT", 201, Some(CREATED))
+                    }
+                }
+            }
+            13..15 => {
+                stream.extend(client.compose("DELETE", &path, &[], b""));
+                match held {
+                    None => answer("DELETE", 404, None),
+                    Some(Entry { locked: true, .. }) => answer("DELETE", 409, None),
+                    Some(_) => {
+                        self.keys.remove(&name);
+                        answer("DELETE", 200, Some(DELETED))
+                    }
+                }
+            }
+            15..17 => {
+                stream.extend(client.compose("PATCH", &path, &[], b"increment"));
+                let Some(entry) = held else { return answer("PATCH", 404, None) };
+                if entry.locked {
+                    return answer("PATCH", 409, None);
+                }
+                let number = std::str::from_utf8(&entry.value).ok().filter(|text| {
+                    !text.is_empty() && text.len() < 10 && text.bytes().all(|byte| byte.is_ascii_digit())
+                });
+                let Some(number) = number.and_then(|text| text.parse::<u64>().ok()) else {
+                    return answer("PATCH", 400, None);
+                };
+                self.keys.get_mut(&name).unwrap().value = (number + 1).to_string().into_bytes();
+                let message = "The specified key was successfully incremented.";
+                answer("PATCH", 200, Some(&format!(r#"{{"message":"{message}","value":{}}}"#, number + 1)))
+            }
+            17 => {
+                let operation = *random.pick(&["lock", "unlock"]);
+                stream.extend(client.compose("PATCH", &path, &[], operation.as_bytes()));
+                let Some(entry) = self.keys.get_mut(&name) else { return answer("PATCH", 404, None) };
+                if entry.locked == (operation == "lock") {
+                    return answer("PATCH", 409, None);
+                }
+                entry.locked = !entry.locked;
+                let message = format!(r#"{{"message":"The specified key was successfully {operation}ed."}}"#);
+                answer("PATCH", 200, Some(&message))
+            }
+            18 => {
+                stream.extend(client.compose("GET", "/nowhere", &[], b""));
+                answer("GET", 404, None)
+            }
+            _ => {
+                let operations = format!(r#"[{{"op":"get","key":"{name}"}}]"#);
+                stream.extend(client.compose("POST", "/api/kv/batch", &[], operations.as_bytes()));
+                answer("POST", 200, None)
+            }
+        }
+    }
+}
+
+fn check(answer: &Response, expected: &Expected) {
+    assert_eq!(answer.status, expected.status, "{}: {answer}", expected.method);
+    if let Some(body) = &expected.body {
+        assert!(&answer.body == body, "{} has another body: {answer}", expected.method);
+    }
+    if let Some(content_type) = expected.content_type {
+        assert_eq!(answer.field("content-type"), Some(content_type), "{answer}");
+    }
+    if let Some(length) = expected.length {
+        assert_eq!(answer.content_length(), Some(length as u64), "{answer}");
+    }
+    assert!(!answer.closes(), "{answer}");
+}
+
+/// Sends pipelines of 1 to 64 requests, each at once, while their answers are read and checked.
+fn run(node: &Node, random: &mut Random, id: usize, rounds: usize) {
+    let mut client = node.client();
+    let names = (0..12).map(|at| format!("pipeline-{id}-{at}")).collect();
+    let mut model = Model { keys: HashMap::new(), names };
+    for round in 0..rounds {
+        let count = if round < 64 { round + 1 } else { 1 + random.below(64) };
+        let mut stream = Vec::new();
+        let expected: Vec<_> = (0..count).map(|_| model.step(&client, random, &mut stream)).collect();
+        // A thread of its own for writing: a node that waits for its answers to be read stops reading.
+        let mut writer = client.stream().try_clone().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || writer.write_all(&stream).unwrap());
+            for expected in &expected {
+                check(&client.response_to(expected.method), expected);
+            }
+        });
+    }
+    for (name, entry) in &model.keys {
+        assert!(client.get(&kv(name)).expect(200).body == entry.value, "{name}");
+    }
+}
+
+#[test]
+fn pipelines_of_1_to_64_mixed_requests_on_one_worker() {
+    let node = Node::start(|_| {});
+    run(&node, &mut Random::seeded(51), 0, 160);
+}
+
+#[test]
+fn pipelines_of_1_to_64_mixed_requests_on_two_workers() {
+    let node = Node::start(|setup| {
+        setup.workers(2);
+    });
+    let mut random = Random::seeded(52);
+    std::thread::scope(|scope| {
+        for id in 0..3 {
+            let (node, mut random) = (&node, random.fork());
+            scope.spawn(move || run(node, &mut random, id, 100));
+        }
+    });
+}
+
+#[test]
+fn a_thousand_gets_in_one_write_are_all_answered() {
+    let node = Node::start(|setup| {
+        setup.workers(2);
+    });
+    let mut client = node.client();
+    for at in 0..100 {
+        client.put(&kv(format!("deep-{at}")), format!("value {at}"));
+    }
+    let mut stream = Vec::new();
+    for at in 0..5_000 {
+        stream.extend(client.compose("GET", &kv(format!("deep-{}", at % 100)), &[], b""));
+    }
+    let mut writer = client.stream().try_clone().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || writer.write_all(&stream).unwrap());
+        for at in 0..5_000 {
+            assert_eq!(client.response().expect(200).text(), format!("value {}", at % 100));
+        }
+    });
+}
+
+#[test]
+fn what_follows_a_close_is_not_served() {
+    let node = Node::start(|_| {});
+    let mut client = node.client();
+    client.put(&kv("kept"), "x");
+    let mut stream = client.compose("GET", &kv("kept"), &[("Connection", "close")], b"");
+    stream.extend(client.compose("DELETE", &kv("kept"), &[], b""));
+    client.send(&stream);
+    let got = client.response().expect(200);
+    assert!(got.closes(), "{got}");
+    client.expect_close();
+    node.client().get(&kv("kept")).expect(200);
+}
