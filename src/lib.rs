@@ -1,4 +1,61 @@
-//! Lucid: an in-memory key-value node spoken to over HTTP.
+//! Lucid: an in-memory key-value node spoken to over HTTP/1.1.
+//!
+//! # Threads
+//!
+//! One *reactor* per core does all the work. Each owns one *shard*: a part of all keys, chosen by
+//! hash. Nothing of a shard is ever touched by another thread, so there are no locks, and operations
+//! on one key are linearizable.
+//!
+//! ```text
+//!           clients                                  clients
+//!              │ SO_REUSEPORT                           │
+//!   ┌──────────▼───────────────────┐         ┌──────────▼───────────────────┐
+//!   │ reactor 0                    │         │ reactor 1                    │
+//!   │ net ► http ► api ► shard 0   │◄─mesh──►│ net ► http ► api ► shard 1   │
+//!   └──────┬───────────────────────┘  SPSC   └──────┬───────────────────────┘
+//!          │ values to decode                       │
+//!          └───────────────► helper ◄───────────────┘
+//!   main: signals, start, stop
+//! ```
+//!
+//! Reactors never block, never lock and never wait for another thread. What would hold one up
+//! (decoding a stored encoding) goes to the helper thread and comes back as a message.
+//!
+//! # The life of a GET
+//!
+//! 1. [`net`]: the turn of the loop begins; every ready connection is read once into a block from the
+//!    reactor's pool.
+//! 2. [`http`]: each complete head in it becomes a [`http::Request`]: a few offsets, no copies.
+//! 3. [`api`]: the route table names family and grant; [`auth`] compares the token with the one this
+//!    connection showed before; the key is decoded in place and hashed.
+//! 4. The hash names the owner. *If it is this core*, the request waits in its connection's queue
+//!    while the index line of every request of the turn is prefetched, then the entries' lines; then
+//!    [`shard`] executes it and `api` writes the answer's head and the value into one buffer.
+//! 5. *If it is another core*, the key is copied into a pooled job and pushed into the ring to its
+//!    owner, who is woken only if it sleeps. The owner prefetches all it was asked in this turn, answers
+//!    into the jobs and pushes them back. The connection answers in the order of its requests,
+//!    whichever core was faster.
+//! 6. Each connection is written to once. What the socket does not take waits, and the connection is
+//!    neither read nor answered until the client has read on.
+//!
+//! A PUT differs in its body: one that fits stays in the block; a larger one is read straight into
+//! its place, within a budget that all reactors share.
+//!
+//! # Layers
+//!
+//! | module | may import |
+//! |---|---|
+//! | base: [`limits`], [`clock`], [`etag`], [`op`], [`raw`] | one another |
+//! | [`http`] | base, not `op` |
+//! | [`store`] | base |
+//! | [`shard`] | base, `store` |
+//! | [`auth`] | base, `config` |
+//! | [`api`] | base, `http`, `shard`, `auth`, `config` |
+//! | [`net`] | base, `api`, `http`, `shard`, `auth`, `config` |
+//! | [`server`], [`cli`], `main` | all of the above |
+//!
+//! `http` and `store` never meet. mio is used in `net` alone, httparse in `http`, hashbrown in
+//! `store`; time is read in `clock`; `unsafe` stands in `raw`. `tests/tidy.rs` holds the tree to it.
 
 pub mod api;
 pub mod auth;
@@ -8,6 +65,9 @@ pub mod config;
 pub mod etag;
 pub mod http;
 pub mod limits;
+pub mod net;
 pub mod op;
 pub mod raw;
+pub mod server;
 pub mod shard;
+pub mod store;

@@ -18,6 +18,8 @@ pub struct Span {
 const _: () = assert!(HEAD_BYTES_MAX < u16::MAX as usize / 2);
 
 impl Span {
+    const EMPTY: Span = Span { at: 0, len: 0 };
+
     /// Both within a head, so that 16 bits hold them.
     pub(super) fn new(at: usize, len: usize) -> Span {
         debug_assert!(at + len <= HEAD_BYTES_MAX);
@@ -144,20 +146,23 @@ pub struct Request {
 const _: () = assert!(size_of::<Request>() <= 128);
 
 impl Request {
+    /// Stands for one whose head could not be read.
+    pub const UNREADABLE: Request = Request::new(Method::Get, Version::Http11, 0);
+
     /// A request without fields and body, for the parser to fill in.
-    pub(super) fn new(method: Method, version: Version, head_len: usize) -> Request {
+    pub(super) const fn new(method: Method, version: Version, head_len: usize) -> Request {
         Request {
             method,
             version,
-            keep_alive: version == Version::Http11,
+            keep_alive: matches!(version, Version::Http11),
             expect_continue: false,
             head_len: head_len as u16,
-            path: Span::default(),
+            path: Span::EMPTY,
             query: None,
             framing: Framing::None,
             present: 0,
             repeated: 0,
-            fields: [Span::default(); Field::COUNT],
+            fields: [Span::EMPTY; Field::COUNT],
         }
     }
 

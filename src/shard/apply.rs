@@ -19,6 +19,7 @@ use crate::store::{Lock, NewEntry, NewMeta, Scan, Stats, Store, View, WriteError
 use super::counter::{self, NumberText};
 
 /// The entries of one core, and the clock of their versions.
+#[derive(Debug)]
 pub struct Shard {
     store: Store,
     tags: Tags,
@@ -64,6 +65,12 @@ impl Shard {
     /// Gives back some of the room of expired entries. A bounded piece of work for each turn.
     pub fn sweep(&mut self, now: Now) {
         self.store.sweep(now);
+    }
+
+    /// When [`Shard::sweep`] will find something to do, in milliseconds since the Unix epoch; 0 for at
+    /// once.
+    pub fn next_sweep_ms(&self) -> Option<u64> {
+        self.store.next_expiry_hint()
     }
 
     /// Goes on with a listing; true when it is done.
@@ -294,6 +301,7 @@ struct Content<'a> {
 }
 
 /// An entry that outlives its removal by one answer.
+#[derive(Debug)]
 struct Removed {
     meta: Meta,
     content_type: Box<[u8]>,
@@ -301,6 +309,7 @@ struct Removed {
     value: RemovedValue,
 }
 
+#[derive(Debug)]
 enum RemovedValue {
     Bytes(Box<[u8]>),
     Large(Large),

@@ -1,7 +1,8 @@
-//! A core's part of the keys: one owner, so no lock, and operations on a key are linearizable.
+//! A core's part of the keys, and the mesh that brings operations to it from the other cores.
 //!
-//! [`Shard::apply`] is the one place where a write happens. Nothing here knows HTTP, sockets or
-//! other cores.
+//! One owner for each key, so no lock, and operations on a key are linearizable. [`Shard::apply`] is
+//! the one place where a write happens; it knows nothing of other cores. [`Mesh`] knows nothing of
+//! keys: it carries [`Job`]s. Nothing here knows HTTP or sockets.
 
 mod apply;
 #[cfg(test)]
@@ -9,5 +10,13 @@ mod apply_model;
 #[cfg(test)]
 mod apply_tests;
 mod counter;
+mod doorbell;
+mod job;
+mod mesh;
 
 pub use apply::Shard;
+pub use doorbell::Doorbell;
+pub use job::{Job, Ticket};
+pub use mesh::{Mesh, Message};
+
+pub use crate::store::{Listed, Scan};

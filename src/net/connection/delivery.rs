@@ -1,0 +1,264 @@
+//! What a client is owed: executed from the front of the queue, and written.
+//!
+//! A request is executed when it reaches the front, so answers are made in order straight into the
+//! reactor's buffer. Those that other cores work on, or that a helper decodes, hold up what is
+//! behind them until they are back.
+
+use std::io::{self, IoSlice};
+
+use mio::net::TcpStream;
+
+use super::{Connection, Intake, Life, Stage, State};
+use crate::api::{Call, Decoded, Gather, Tail, Work};
+use crate::http::response;
+use crate::net::output::{Backlog, Written, write_slices};
+use crate::net::reactor::Core;
+use crate::shard::{Job, Ticket};
+
+/// Output gathered before it is offered to the socket in the middle of a turn.
+const SCRATCH_BYTES: usize = 64 * 1_024;
+
+impl Connection {
+    /// Executes and answers what is at the front of the queue, and writes once.
+    pub fn answer(&mut self, core: &mut Core, id: u32) -> Life {
+        let mut progress = false;
+        if let Some(backlog) = self.backlog.as_mut() {
+            match backlog.flush(&mut self.stream) {
+                Ok(Written::All) => self.backlog = None,
+                Ok(Written::Part(sent)) => progress = sent > 0,
+                Err(_) => return Life::Over,
+            }
+        }
+        let mut scratch = std::mem::take(&mut core.scratch);
+        let result = self.execute(core, id, &mut scratch);
+        let result = result.and_then(|()| self.send(&mut scratch, Tail::None));
+        scratch.clear();
+        core.scratch = scratch;
+        match result {
+            Ok(()) => self.settle(core, progress),
+            Err(_) => Life::Over,
+        }
+    }
+
+    /// Answers slots from the front until one has to wait, the socket is full or none is left.
+    fn execute(&mut self, core: &mut Core, id: u32, scratch: &mut Vec<u8>) -> io::Result<()> {
+        while self.backlog.is_none()
+            && let Some(slot) = self.queue.as_mut().and_then(|queue| queue.front_mut())
+        {
+            let block = self.block.as_deref().unwrap_or_default();
+            let at = slot.at as usize;
+            let head = block.get(at..at + usize::from(slot.request.head_len)).unwrap_or_default();
+            let (request, close) = (&slot.request, slot.close);
+            let ticket =
+                Ticket { connection: id, generation: self.generation, request: self.front, piece: 0 };
+            let tail = match (&mut slot.state, &mut slot.call) {
+                (State::Incomplete, _) => {
+                    if std::mem::take(&mut self.continue_due) {
+                        scratch.extend_from_slice(response::CONTINUE);
+                    }
+                    return Ok(());
+                }
+                (State::Asked | State::Decoding, _) => return Ok(()),
+                (State::Refused(problem), _) => {
+                    let about = (!head.is_empty()).then_some((request, head));
+                    core.api.refuse(about, problem.clone(), close, scratch);
+                    Tail::None
+                }
+                (State::Ready, Some(Call::Page(page))) => {
+                    core.api.page(request, head, *page, close, scratch);
+                    Tail::None
+                }
+                (State::Ready, Some(Call::Key(call))) => {
+                    let payload = slot.body.payload(block);
+                    match core.api.operation(request, head, call, payload, &mut core.operands) {
+                        Ok(operation) => {
+                            let outcome = core.shard.apply(&operation, core.now);
+                            core.api.answer(request, head, call, &outcome, close, scratch, core.now)
+                        }
+                        Err(problem) => {
+                            core.api.refuse(Some((request, head)), problem, close, scratch);
+                            Tail::None
+                        }
+                    }
+                }
+                (State::Answered(job), Some(Call::Key(call))) => match job.outcome() {
+                    Some(outcome) => core.api.answer(request, head, call, &outcome, close, scratch, core.now),
+                    None => return Err(io::ErrorKind::InvalidData.into()),
+                },
+                (State::Decoded(_), _) => {
+                    let State::Decoded(decoded) = std::mem::replace(&mut slot.state, State::Decoding) else {
+                        unreachable!("matched above")
+                    };
+                    core.api.answer_decoded(request, head, *decoded, close, scratch, core.now)
+                }
+                (State::Ready, Some(Call::Gather(call))) => {
+                    let payload = slot.body.payload(block);
+                    match core.api.gather(request, head, call, payload.bytes()) {
+                        Ok(gather) => {
+                            slot.state = State::Gathering(gather);
+                            continue;
+                        }
+                        Err(problem) => {
+                            core.api.refuse(Some((request, head)), problem, close, scratch);
+                            Tail::None
+                        }
+                    }
+                }
+                (State::Gathering(gather), _) => {
+                    hand_out(gather, ticket, core);
+                    if !gather.is_done() {
+                        return Ok(());
+                    }
+                    let State::Gathering(gather) = std::mem::replace(&mut slot.state, State::Ready) else {
+                        unreachable!("matched above")
+                    };
+                    gather.answer(&mut core.api, request, head, close, scratch, core.now);
+                    Tail::None
+                }
+                (State::Ready | State::Answered(_), _) => {
+                    unreachable!("only keys are asked of other cores, and only what was admitted is ready")
+                }
+            };
+            let decode = match tail {
+                Tail::Decode(decode) => Some(decode),
+                Tail::None if scratch.len() < SCRATCH_BYTES => None,
+                tail => {
+                    send(&mut self.stream, &mut self.backlog, scratch, tail)?;
+                    None
+                }
+            };
+            if let State::Answered(job) = std::mem::replace(&mut slot.state, State::Decoding) {
+                core.mesh.recycle(job);
+            }
+            if let Some(decode) = decode {
+                core.helper.decode(decode, ticket);
+                return Ok(());
+            }
+            self.finish_front();
+        }
+        Ok(())
+    }
+
+    /// Takes the answered slot off the queue.
+    fn finish_front(&mut self) {
+        let Some(queue) = self.queue.as_mut() else { return };
+        let closes = queue.pop_front().is_some_and(|slot| slot.close);
+        self.front = self.front.wrapping_add(1);
+        if closes {
+            queue.clear();
+            self.intake = Intake::Closed;
+            if self.stage == Stage::Open {
+                self.stage = Stage::Closing;
+            }
+        }
+    }
+
+    /// Another core has answered.
+    pub fn answered(&mut self, mut job: Box<Job>, core: &mut Core) {
+        let number = job.ticket.request.wrapping_sub(self.front) as usize;
+        let slot = self.queue.as_mut().and_then(|queue| queue.get_mut(number));
+        match slot.map(|slot| &mut slot.state) {
+            Some(state @ State::Asked) => {
+                *state = State::Answered(job);
+                return;
+            }
+            Some(State::Gathering(gather)) => {
+                let piece = job.ticket.piece;
+                if let Some(scan) = job.take_scan() {
+                    gather.accept_scan(piece, scan);
+                } else if let Some(outcome) = job.outcome() {
+                    gather.accept(piece, &outcome);
+                }
+            }
+            _ => {}
+        }
+        core.mesh.recycle(job);
+    }
+
+    /// A helper thread has decoded the value that the front of the queue waits for.
+    pub fn decoded(&mut self, ticket: Ticket, decoded: Decoded) {
+        if let Some(slot) = self.queue.as_mut().and_then(|queue| queue.front_mut())
+            && ticket.request == self.front
+            && matches!(slot.state, State::Decoding)
+        {
+            slot.state = State::Decoded(Box::new(decoded));
+        }
+    }
+
+    fn send(&mut self, scratch: &mut Vec<u8>, tail: Tail<'_>) -> io::Result<()> {
+        if scratch.is_empty() && matches!(tail, Tail::None) {
+            return Ok(());
+        }
+        send(&mut self.stream, &mut self.backlog, scratch, tail)
+    }
+}
+
+/// Hands out the pieces of a request that several cores work on. Pieces for this core are done at
+/// once, but for scans, which take turns.
+fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) {
+    while let Some(piece) = gather.next() {
+        let (index, owner) = (piece.index, piece.shard);
+        let ticket = Ticket { piece: index, ..ticket };
+        let is_local = owner == core.mesh.me();
+        match piece.work {
+            Work::Operation(operation) if is_local => {
+                let outcome = core.shard.apply(&operation, core.now);
+                gather.accept(index, &outcome);
+            }
+            Work::Operation(operation) => {
+                let mut job = core.mesh.job();
+                job.ask(ticket, &operation);
+                core.mesh.ask(owner, job);
+            }
+            Work::Scan(namespace, scan) => {
+                let mut job = core.mesh.job();
+                job.ask_scan(ticket, namespace, scan);
+                if is_local {
+                    core.scans.push_back((owner, job));
+                } else {
+                    core.mesh.ask(owner, job);
+                }
+            }
+        }
+    }
+}
+
+/// Offers gathered answers and the value behind them to the socket in one call, and keeps what it
+/// does not take.
+fn send(
+    stream: &mut TcpStream,
+    backlog: &mut Option<Box<Backlog>>,
+    scratch: &mut Vec<u8>,
+    tail: Tail<'_>,
+) -> io::Result<()> {
+    let value = match &tail {
+        Tail::Bytes(bytes) => *bytes,
+        Tail::Large(value, range) => &value[range.clone()],
+        Tail::None | Tail::Decode(_) => &[],
+    };
+    let sent = if backlog.is_some() {
+        0
+    } else {
+        let written = match value {
+            [] => write_slices(stream, &[IoSlice::new(scratch)])?,
+            value => write_slices(stream, &[IoSlice::new(scratch), IoSlice::new(value)])?,
+        };
+        match written {
+            Written::All => {
+                scratch.clear();
+                return Ok(());
+            }
+            Written::Part(sent) => sent,
+        }
+    };
+    let backlog = backlog.get_or_insert_default();
+    backlog.push_bytes(scratch.get(sent..).unwrap_or_default());
+    let value_sent = sent.saturating_sub(scratch.len());
+    match tail {
+        Tail::Bytes(bytes) => backlog.push_bytes(&bytes[value_sent..]),
+        Tail::Large(value, range) => backlog.push_large(value, range.start + value_sent..range.end),
+        Tail::None | Tail::Decode(_) => {}
+    }
+    scratch.clear();
+    Ok(())
+}

@@ -1,0 +1,405 @@
+//! What a client sends: read, parsed, and queued as requests.
+//!
+//! Each head is admitted once, in the order of arrival. A body that fits stays in the block; any
+//! other is an [`Upload`]. A request for another core leaves for it as soon as it is complete.
+
+use std::io::{self, Read};
+
+use mio::net::TcpStream;
+
+use super::{Connection, Deadline, Intake, Life, Slot, Stage, State};
+use crate::api::{Call, Problem};
+use crate::http::{BodyDecoder, Framing, Request, parse_head};
+use crate::limits::{BLOCK_BYTES, CONNECTION_HOPS_MAX, DRAIN_BYTES_MAX, SMALL_BLOCK_BYTES};
+use crate::net::body::{Body, Upload, UploadError};
+use crate::net::reactor::Core;
+use crate::op::KeyHasher;
+use crate::shard::Ticket;
+
+/// Bytes of an upload read in one turn, so that a fast sender cannot starve the others.
+const UPLOAD_BYTES_PER_TURN: usize = 512 * 1_024;
+
+impl Connection {
+    /// Reads what the socket has, within the turn's budget, and parses it into slots.
+    pub fn receive(&mut self, core: &mut Core, id: u32) -> Life {
+        if self.backlog.is_some() {
+            return Life::Open;
+        }
+        if let Stage::Lingering { .. } = self.stage {
+            return self.discard(core);
+        }
+        self.parse(core, id);
+        if self.can_read() && self.read(core).is_err() {
+            return Life::Over;
+        }
+        self.parse(core, id);
+        Life::Open
+    }
+
+    fn read(&mut self, core: &mut Core) -> io::Result<()> {
+        if let Intake::Upload(upload) = &mut self.intake
+            && upload.sized_rest().is_some()
+        {
+            return self.read_upload();
+        }
+        self.make_room(core);
+        let Some(block) = self.block.as_mut() else { return Ok(()) };
+        let room = &mut block[self.end as usize..];
+        if room.is_empty() {
+            return Ok(());
+        }
+        match read_some(&mut self.stream, room)? {
+            Some(0) => self.ended = true,
+            Some(count) => {
+                self.readable = count == room.len() || self.hung_up;
+                self.end += count as u32;
+            }
+            None => self.readable = false,
+        }
+        Ok(())
+    }
+
+    /// Reads a sized body straight into its place.
+    fn read_upload(&mut self) -> io::Result<()> {
+        let mut budget = UPLOAD_BYTES_PER_TURN;
+        while let Intake::Upload(upload) = &mut self.intake
+            && let Some(rest) = upload.sized_rest()
+            && !rest.is_empty()
+            && budget > 0
+        {
+            let room_bytes = rest.len().min(budget);
+            let Some(count) = read_some(&mut self.stream, &mut rest[..room_bytes])? else {
+                self.readable = false;
+                return Ok(());
+            };
+            if count == 0 {
+                self.ended = true;
+                return Ok(());
+            }
+            budget -= count;
+            upload.advance(count);
+            if count < room_bytes && !self.hung_up {
+                self.readable = false;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the connection a block with room behind its input, unless its bytes must stay put.
+    fn make_room(&mut self, core: &mut Core) {
+        match self.block.as_mut() {
+            None => self.block = Some(core.buffers.large()),
+            Some(block) if block.len() == SMALL_BLOCK_BYTES => {
+                let mut large = core.buffers.large();
+                let length = (self.end - self.start) as usize;
+                large[..length].copy_from_slice(&block[self.start as usize..self.end as usize]);
+                core.buffers.give_back(std::mem::replace(block, large));
+                (self.start, self.end) = (0, length as u32);
+            }
+            Some(_) => {}
+        }
+        if self.queue.is_none() && self.start > 0 {
+            self.compact();
+        }
+    }
+
+    /// Moves unparsed input to the start of the block. Only while no slot points into it.
+    fn compact(&mut self) {
+        debug_assert!(self.queue.is_none());
+        if let Some(block) = self.block.as_mut() {
+            block.copy_within(self.start as usize..self.end as usize, 0);
+        }
+        self.end -= self.start;
+        self.start = 0;
+    }
+
+    /// Turns input into slots until it runs out or the queue is full.
+    fn parse(&mut self, core: &mut Core, id: u32) {
+        loop {
+            if self.queue.as_ref().is_some_and(|queue| queue.len() >= CONNECTION_HOPS_MAX) {
+                return;
+            }
+            let more = match &mut self.intake {
+                Intake::Head => self.parse_head(core, id),
+                Intake::InBlock { body_at, length } => {
+                    let end = *body_at + *length;
+                    if self.end < end {
+                        return;
+                    }
+                    let body = Body::InBlock { at: *body_at, length: *length };
+                    self.start = end;
+                    self.complete(body, core, id);
+                    true
+                }
+                Intake::Upload(_) => self.parse_upload(core, id),
+                Intake::Skip { left } => {
+                    let count = (*left).min(u64::from(self.end - self.start));
+                    *left -= count;
+                    self.start += count as u32;
+                    if *left > 0 {
+                        return;
+                    }
+                    self.intake = Intake::Head;
+                    true
+                }
+                Intake::Closed => {
+                    self.start = self.end;
+                    return;
+                }
+            };
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Parses one head. False when it is not all here.
+    fn parse_head(&mut self, core: &mut Core, id: u32) -> bool {
+        let Some(block) = self.block.as_mut() else { return false };
+        let input = &mut block[self.start as usize..self.end as usize];
+        self.partial = false;
+        if input.is_empty() {
+            return false;
+        }
+        let request = match parse_head(input, &mut self.scanned) {
+            Ok(Some(request)) => request,
+            Ok(None) => {
+                self.partial = true;
+                return false;
+            }
+            Err(refusal) => {
+                self.scanned = 0;
+                self.refuse(None, Problem::Http(refusal), core);
+                return false;
+            }
+        };
+        self.scanned = 0;
+        // A head that begins in the same turn has its own time.
+        self.deadline = Deadline::Idle;
+        let head = &mut input[..request.head_len as usize];
+        match core.api.admit(&request, head, &mut self.remembered) {
+            Ok(call) => self.admitted(request, call, core, id),
+            Err(problem) => self.rejected(request, problem, core),
+        }
+        true
+    }
+
+    /// Queues an admitted request and finds out where its body goes.
+    fn admitted(&mut self, request: Request, call: Call, core: &mut Core, id: u32) {
+        let close = !request.keep_alive || core.draining;
+        let head_bytes = u32::from(request.head_len);
+        let mut slot = Slot {
+            request,
+            at: self.start,
+            call: Some(call),
+            body: Body::EMPTY,
+            close,
+            state: State::Incomplete,
+        };
+        let body_bytes = match request.framing {
+            Framing::None | Framing::Sized(0) => {
+                self.start += head_bytes;
+                self.push(slot, core);
+                self.complete(Body::EMPTY, core, id);
+                return;
+            }
+            Framing::Sized(bytes) => Some(bytes as usize),
+            Framing::Chunked => None,
+        };
+        let fits =
+            |at: u32| body_bytes.is_some_and(|bytes| (at + head_bytes) as usize + bytes <= BLOCK_BYTES);
+        let is_large = self.block.as_ref().is_some_and(|block| block.len() == BLOCK_BYTES);
+        if is_large && !fits(self.start) && self.queue.is_none() && fits(0) {
+            self.compact();
+            slot.at = 0;
+        }
+        let body_at = self.start + head_bytes;
+        let is_here = body_bytes.is_some_and(|bytes| body_at as usize + bytes <= self.end as usize);
+        self.continue_due = request.expect_continue && !is_here && body_at == self.end;
+        self.start = body_at;
+        match body_bytes {
+            Some(bytes) if is_large && body_at as usize + bytes <= BLOCK_BYTES => {
+                self.push(slot, core);
+                self.intake = Intake::InBlock { body_at, length: bytes as u32 };
+            }
+            Some(bytes) => match Upload::sized(bytes, &core.bodies) {
+                Ok(upload) => {
+                    self.push(slot, core);
+                    self.intake = Intake::Upload(Box::new(upload));
+                }
+                Err(_) => self.refuse(Some(slot), Problem::Busy, core),
+            },
+            None => {
+                let decoder = BodyDecoder::new(Framing::Chunked);
+                let upload = Upload::chunked(decoder, call.body_bytes_max(), &core.bodies);
+                self.push(slot, core);
+                self.intake = Intake::Upload(Box::new(upload));
+            }
+        }
+        self.begin_body_deadline(core);
+    }
+
+    /// Feeds an upload from the block. False when it needs more.
+    fn parse_upload(&mut self, core: &mut Core, id: u32) -> bool {
+        let Intake::Upload(upload) = &mut self.intake else { return false };
+        let input = match self.block.as_ref() {
+            Some(block) => &block[self.start as usize..self.end as usize],
+            None => &[],
+        };
+        match upload.feed(input) {
+            Ok((consumed, done)) => {
+                self.start += consumed as u32;
+                if done && let Intake::Upload(upload) = std::mem::replace(&mut self.intake, Intake::Head) {
+                    self.complete(upload.finish(), core, id);
+                }
+                done
+            }
+            Err(error) => {
+                let call = self.queue.as_ref().and_then(|queue| queue.back()).and_then(|slot| slot.call);
+                let problem = match (error, &call) {
+                    (UploadError::TooLarge, Some(call)) => core.api.overlong(call),
+                    (UploadError::Malformed(refusal), _) => Problem::Http(refusal),
+                    (UploadError::NoRoom | UploadError::TooLarge, _) => Problem::Busy,
+                };
+                self.abandon_body(problem, core);
+                false
+            }
+        }
+    }
+
+    /// Answers the request whose body was awaited with a problem, and takes nothing more.
+    pub(super) fn abandon_body(&mut self, problem: Problem, core: &mut Core) {
+        let slot = self.queue.as_mut().and_then(|queue| queue.pop_back());
+        self.refuse(slot, problem, core);
+    }
+
+    /// Queues the answer to a request that was not admitted. A short body is thrown away and the
+    /// connection lives on; otherwise it closes, since where the next request starts is not known.
+    fn rejected(&mut self, request: Request, problem: Problem, core: &mut Core) {
+        let slot = Slot {
+            request,
+            at: self.start,
+            call: None,
+            body: Body::EMPTY,
+            close: !request.keep_alive || core.draining,
+            state: State::Refused(problem.clone()),
+        };
+        self.start += u32::from(request.head_len);
+        match request.framing {
+            Framing::None | Framing::Sized(0) => self.queue_refused(slot, core),
+            Framing::Sized(left) if left <= DRAIN_BYTES_MAX && !request.expect_continue => {
+                self.intake = Intake::Skip { left };
+                self.begin_body_deadline(core);
+                self.queue_refused(slot, core);
+            }
+            Framing::Sized(_) | Framing::Chunked => self.refuse(Some(slot), problem, core),
+        }
+    }
+
+    fn queue_refused(&mut self, slot: Slot, core: &mut Core) {
+        if slot.close {
+            self.intake = Intake::Closed;
+        }
+        self.push(slot, core);
+    }
+
+    /// Queues a problem as the last answer of this connection.
+    pub(super) fn refuse(&mut self, slot: Option<Slot>, problem: Problem, core: &mut Core) {
+        let mut slot = slot.unwrap_or_else(|| Slot {
+            request: Request::UNREADABLE,
+            at: self.start,
+            call: None,
+            body: Body::EMPTY,
+            close: true,
+            state: State::Incomplete,
+        });
+        slot.close = true;
+        slot.state = State::Refused(problem);
+        self.continue_due = false;
+        self.intake = Intake::Closed;
+        self.push(slot, core);
+        self.stage = Stage::ClosingUnread;
+    }
+
+    fn push(&mut self, slot: Slot, core: &mut Core) {
+        self.queue.get_or_insert_with(|| core.buffers.queue()).push_back(slot);
+    }
+
+    /// The newest slot has its body: sends it to the core that owns its key, or has it wait for its
+    /// turn here.
+    fn complete(&mut self, body: Body, core: &mut Core, id: u32) {
+        self.intake = Intake::Head;
+        self.continue_due = false;
+        let (Some(queue), Some(block)) = (self.queue.as_mut(), self.block.as_ref()) else { return };
+        let number = self.front.wrapping_add(queue.len() as u32 - 1);
+        let Some(slot) = queue.back_mut() else { return };
+        slot.body = body;
+        slot.state = State::Ready;
+        if slot.close {
+            self.intake = Intake::Closed;
+        }
+        let Some(Call::Key(call)) = &mut slot.call else { return };
+        let owner = KeyHasher::owner(call.hash, core.mesh.reactors());
+        if owner == core.mesh.me() {
+            core.shard.prefetch_index(call.hash);
+            return;
+        }
+        let head = &block[slot.at as usize..][..slot.request.head_len as usize];
+        let ticket = Ticket { connection: id, generation: self.generation, request: number, piece: 0 };
+        let payload = slot.body.payload(block);
+        match core.api.operation(&slot.request, head, call, payload, &mut core.operands) {
+            Ok(operation) => {
+                let mut job = core.mesh.job();
+                job.ask(ticket, &operation);
+                core.mesh.ask(owner, job);
+                slot.state = State::Asked;
+            }
+            Err(problem) => slot.state = State::Refused(problem),
+        }
+    }
+
+    /// Prefetches the entries that the queued requests will look at.
+    pub fn prefetch(&self, core: &Core) {
+        for slot in self.queue.iter().flatten() {
+            if let (Some(Call::Key(call)), State::Ready) = (&slot.call, &slot.state) {
+                core.shard.prefetch_entry(call.hash);
+            }
+        }
+    }
+
+    /// Throws input away until the client closes, for a while.
+    fn discard(&mut self, core: &mut Core) -> Life {
+        let mut block = core.buffers.large();
+        let mut life = Life::Open;
+        for _ in 0..UPLOAD_BYTES_PER_TURN / BLOCK_BYTES {
+            match (read_some(&mut self.stream, &mut block), &mut self.stage) {
+                (Ok(Some(count)), Stage::Lingering { left }) if count > 0 && *left > 0 => {
+                    *left = left.saturating_sub(count as u64);
+                }
+                (Ok(None), _) => {
+                    self.readable = false;
+                    break;
+                }
+                _ => {
+                    life = Life::Over;
+                    break;
+                }
+            }
+        }
+        core.buffers.give_back(block);
+        life
+    }
+}
+
+/// Reads once. `None` when there is nothing to read now, 0 at the end.
+fn read_some(stream: &mut TcpStream, room: &mut [u8]) -> io::Result<Option<usize>> {
+    loop {
+        return match stream.read(room) {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => Err(error),
+        };
+    }
+}

@@ -1,0 +1,323 @@
+//! One client: what it sent, what it is owed, and how far each has come.
+//!
+//! Input is read into a block and parsed into [`Slot`]s, one for each request. Slots are executed
+//! and answered strictly from the front, so answers keep the order of requests however many cores
+//! work on them. Offsets of queued requests point into the block, so its bytes stay where they are
+//! until the queue is empty.
+//!
+//! Every bound on a client is here: one block of input, [`CONNECTION_HOPS_MAX`] requests, and
+//! nothing is read or answered while a backlog waits for the client to read.
+
+mod deadline;
+mod delivery;
+mod intake;
+
+use std::collections::VecDeque;
+use std::net::Shutdown;
+
+use mio::net::TcpStream;
+
+use crate::api::{Call, Decoded, Gather, Problem};
+use crate::auth::Remembered;
+use crate::http::Request;
+use crate::limits::{BLOCK_BYTES, CONNECTION_HOPS_MAX, SMALL_BLOCK_BYTES};
+use crate::net::body::{Body, Upload};
+use crate::net::buffers::Block;
+use crate::net::output::Backlog;
+use crate::net::reactor::Core;
+use crate::shard::Job;
+use deadline::Deadline;
+
+/// Bytes thrown away at most while lingering.
+const LINGER_BYTES_MAX: u64 = 64 * 1_024 * 1_024;
+
+/// A request that has not been answered yet.
+#[derive(Debug)]
+pub struct Slot {
+    request: Request,
+    /// Offset of its head in the block.
+    at: u32,
+    /// What it was admitted for; not looked at when it is refused.
+    call: Option<Call>,
+    body: Body,
+    /// The connection closes behind its answer.
+    close: bool,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Its body is still coming.
+    Incomplete,
+    /// To be executed when it reaches the front.
+    Ready,
+    /// With the core that owns its key.
+    Asked,
+    /// Back from there.
+    Answered(Box<Job>),
+    /// Its pieces are with several cores.
+    Gathering(Box<Gather>),
+    /// A helper thread is decoding its value.
+    Decoding,
+    /// It has.
+    Decoded(Box<Decoded>),
+    /// Answered already by what it asked for: a problem.
+    Refused(Problem),
+}
+
+/// What the next bytes from the client are.
+#[derive(Debug)]
+enum Intake {
+    /// A head.
+    Head,
+    /// The rest of a body that fits into the block: complete when the block holds it all.
+    InBlock { body_at: u32, length: u32 },
+    /// A body gathered aside.
+    Upload(Box<Upload>),
+    /// The body of a refused request, thrown away.
+    Skip { left: u64 },
+    /// Nothing more is taken.
+    Closed,
+}
+
+/// What became of a connection in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It goes on.
+    Open,
+    /// It is to be dropped.
+    Over,
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    /// Which user of its place in the reactor this is.
+    pub generation: u32,
+    block: Option<Block>,
+    /// Unparsed input lies at `start..end` of the block.
+    start: u32,
+    end: u32,
+    /// How far an incomplete head was searched for its end.
+    scanned: usize,
+    /// The unparsed input is the beginning of a head.
+    partial: bool,
+    queue: Option<VecDeque<Slot>>,
+    /// Number of the request at the front of the queue.
+    front: u32,
+    intake: Intake,
+    /// `100 Continue` is owed to the request whose body is awaited.
+    continue_due: bool,
+    backlog: Option<Box<Backlog>>,
+    remembered: Remembered,
+    /// The socket may hold input that was not read.
+    readable: bool,
+    /// The peer has closed its side, or the connection broke: read until the end is seen.
+    hung_up: bool,
+    /// The end of input was read.
+    ended: bool,
+    stage: Stage,
+    deadline: Deadline,
+    deadline_ms: u64,
+    /// The slot of the timer wheel in which this connection is looked at next; 0 is none.
+    pub timer_slot: u64,
+    /// It is in the reactor's list of connections to drive.
+    pub listed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// Its last answer was given; drop it when that is sent.
+    Closing,
+    /// As `Closing`, but the client may still be sending.
+    ClosingUnread,
+    /// The last answer is sent; input is thrown away.
+    Lingering {
+        left: u64,
+    },
+}
+
+impl Connection {
+    /// A connection just accepted.
+    pub fn new(stream: TcpStream, generation: u32, core: &Core) -> Connection {
+        Connection {
+            stream,
+            generation,
+            block: None,
+            start: 0,
+            end: 0,
+            scanned: 0,
+            partial: false,
+            queue: None,
+            front: 0,
+            intake: Intake::Head,
+            continue_due: false,
+            backlog: None,
+            remembered: Remembered::default(),
+            readable: true,
+            hung_up: false,
+            ended: false,
+            stage: Stage::Open,
+            deadline: Deadline::Idle,
+            deadline_ms: core.now.unix_ms + core.timeouts.idle_ms,
+            timer_slot: 0,
+            listed: false,
+        }
+    }
+
+    /// The socket, for registration.
+    pub fn stream_mut(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// Notes what the system said about the socket.
+    pub fn readiness(&mut self, readable: bool, hung_up: bool) {
+        self.readable |= readable || hung_up;
+        self.hung_up |= hung_up;
+    }
+
+    /// When to look at this connection again.
+    pub fn deadline_ms(&self) -> u64 {
+        self.deadline_ms
+    }
+
+    /// Whether nothing of a request is here and nothing of an answer is left.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_none() && self.backlog.is_none() && self.start == self.end && self.stage == Stage::Open
+    }
+
+    /// How many requests wait for their answers.
+    pub fn waiting_requests(&self) -> usize {
+        self.queue.as_ref().map_or(0, VecDeque::len)
+    }
+
+    /// Whether another turn would find something to do without hearing from the system first.
+    pub fn is_runnable(&self) -> bool {
+        if self.backlog.is_some() {
+            return false;
+        }
+        match self.stage {
+            Stage::Lingering { .. } => self.readable,
+            _ => {
+                let room = self.queue.as_ref().is_none_or(|queue| queue.len() < CONNECTION_HOPS_MAX);
+                room && (self.can_read() || self.has_unparsed())
+            }
+        }
+    }
+
+    fn can_read(&self) -> bool {
+        self.readable && !self.ended && !matches!(self.intake, Intake::Closed) && self.has_room()
+    }
+
+    fn has_room(&self) -> bool {
+        matches!(self.intake, Intake::Upload(_)) || (self.end as usize) < BLOCK_BYTES || self.queue.is_none()
+    }
+
+    fn has_unparsed(&self) -> bool {
+        self.start < self.end && !self.partial && matches!(self.intake, Intake::Head)
+    }
+
+    /// Gives back what is not needed while waiting, and says when to look again.
+    fn settle(&mut self, core: &mut Core, progress: bool) -> Life {
+        if self.ended {
+            // What was begun will not be finished; what is complete is still answered.
+            if let Some(queue) = self.queue.as_mut()
+                && queue.back().is_some_and(|slot| matches!(slot.state, State::Incomplete))
+            {
+                queue.pop_back();
+            }
+            self.intake = Intake::Closed;
+        }
+        if let Some(queue) = self.queue.take_if(|queue| queue.is_empty()) {
+            core.buffers.give_back_queue(queue);
+        }
+        if self.queue.is_none() {
+            self.release_block(core);
+            if self.backlog.is_none() && (self.ended || self.stage != Stage::Open) {
+                return self.finish(core);
+            }
+        }
+        self.set_deadline(core, progress);
+        Life::Open
+    }
+
+    /// The last answer is with the system.
+    fn finish(&mut self, core: &mut Core) -> Life {
+        match self.stage {
+            Stage::ClosingUnread if !self.ended => {
+                // Closing now would reset the connection and could take the answer with it.
+                if self.stream.shutdown(Shutdown::Write).is_err() {
+                    return Life::Over;
+                }
+                self.stage = Stage::Lingering { left: LINGER_BYTES_MAX };
+                self.readable = true;
+                self.set_deadline(core, false);
+                Life::Open
+            }
+            Stage::Lingering { .. } if !self.ended => {
+                self.set_deadline(core, false);
+                Life::Open
+            }
+            _ => Life::Over,
+        }
+    }
+
+    /// Gives the block back when it is empty; moves the start of a head into a small one.
+    fn release_block(&mut self, core: &mut Core) {
+        let unread = (self.end - self.start) as usize;
+        if matches!(self.intake, Intake::Closed) && unread > 0 {
+            if self.stage == Stage::Closing {
+                self.stage = Stage::ClosingUnread;
+            }
+            self.start = self.end;
+        } else if unread > 0 {
+            let waits = matches!(self.intake, Intake::Head) && self.partial && !self.readable;
+            if waits && unread <= SMALL_BLOCK_BYTES {
+                self.park(core);
+            }
+            return;
+        }
+        if let Some(block) = self.block.take() {
+            core.buffers.give_back(block);
+        }
+        (self.start, self.end) = (0, 0);
+    }
+
+    fn park(&mut self, core: &mut Core) {
+        let Some(block) = self.block.as_mut().filter(|block| block.len() == BLOCK_BYTES) else { return };
+        let mut small = core.buffers.small();
+        let length = (self.end - self.start) as usize;
+        small[..length].copy_from_slice(&block[self.start as usize..self.end as usize]);
+        core.buffers.give_back(std::mem::replace(block, small));
+        (self.start, self.end) = (0, length as u32);
+    }
+
+    /// The node is stopping: ends at once when idle, otherwise behind what is under way.
+    pub fn drain(&mut self) -> Life {
+        if self.is_idle() {
+            return Life::Over;
+        }
+        if matches!(self.intake, Intake::Head)
+            && self.start == self.end
+            && let Some(slot) = self.queue.as_mut().and_then(|queue| queue.back_mut())
+        {
+            slot.close = true;
+            self.intake = Intake::Closed;
+        }
+        Life::Open
+    }
+
+    /// Gives its buffers back.
+    pub fn dismantle(mut self, core: &mut Core) -> TcpStream {
+        if let Some(block) = self.block.take() {
+            core.buffers.give_back(block);
+        }
+        if let Some(mut queue) = self.queue.take() {
+            queue.clear();
+            core.buffers.give_back_queue(queue);
+        }
+        self.stream
+    }
+}

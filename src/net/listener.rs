@@ -1,0 +1,190 @@
+//! Listening sockets, and which reactor serves a connection.
+//!
+//! Every reactor listens on the same port (`SO_REUSEPORT`); the kernel spreads connections by hash,
+//! unevenly when they are few. A reactor with more than its share hands what it accepts to the one
+//! with the fewest. Out of descriptors, it waits and tries again: edge-triggered readiness would
+//! not tell it a second time.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use mio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::clock::Now;
+
+/// A bound and listening socket, before a reactor has it.
+pub type ListenerSocket = TcpListener;
+
+/// Connections the kernel keeps for a reactor that has not accepted them yet.
+const ACCEPT_QUEUE: i32 = 4_096;
+
+/// Connections accepted in one turn.
+pub const ACCEPTS_PER_TURN: usize = 256;
+
+/// How long accepting pauses when the process or the system is out of descriptors or memory.
+const PAUSE_MS: u64 = 100;
+
+/// How often that is worth a line in the log.
+const REPORT_MS: u64 = 10_000;
+
+/// Binds `count` sockets to one address. Port 0 takes a free port for all of them.
+///
+/// A first socket without `SO_REUSEPORT` is bound and dropped, since with the option a second node
+/// on a busy port would silently take a share of the first one's clients.
+///
+/// # Errors
+/// What `bind` and `listen` report; `AddrInUse` for a busy port.
+pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<ListenerSocket>)> {
+    if address.port() != 0 {
+        open(address, false)?;
+    }
+    let first = open(address, true)?;
+    let bound = first.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let mut sockets = vec![first];
+    while sockets.len() < count {
+        sockets.push(open(bound, true)?);
+    }
+    for socket in &sockets {
+        socket.listen(ACCEPT_QUEUE)?;
+    }
+    Ok((bound, sockets.into_iter().map(|socket| TcpListener::from_std(socket.into())).collect()))
+}
+
+fn open(address: SocketAddr, share_port: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share_port)?;
+    socket.set_nonblocking(true)?;
+    // Accepted sockets inherit these, which saves a call for each.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_keepalive(true)?;
+    socket.bind(&address.into())?;
+    if !share_port {
+        // Two sockets with SO_REUSEADDR may share a port until one of them listens.
+        socket.listen(1)?;
+    }
+    Ok(socket)
+}
+
+/// Connections of each reactor, for all to see.
+#[derive(Clone, Debug)]
+pub struct Loads(Arc<[Load]>);
+
+/// On a cache line of its own: its reactor writes it for every connection.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Load(AtomicUsize);
+
+impl Loads {
+    /// No connections on any of so many reactors.
+    pub fn new(reactors: usize) -> Loads {
+        Loads((0..reactors).map(|_| Load::default()).collect())
+    }
+
+    /// One more connection for this reactor. Counted by whoever gives it, so that a burst of
+    /// hand-overs is spread too.
+    pub fn add(&self, reactor: usize) {
+        self.0[reactor].0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One connection less.
+    pub fn remove(&self, reactor: usize) {
+        self.0[reactor].0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// All connections of the node.
+    pub fn total(&self) -> usize {
+        self.0.iter().map(|load| load.0.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Which reactor should serve a connection that `me` accepted: `me`, unless another has clearly
+    /// fewer.
+    pub fn place(&self, me: usize) -> usize {
+        let load = |reactor: usize| self.0[reactor].0.load(Ordering::Relaxed);
+        let least = (0..self.0.len()).min_by_key(|reactor| (load(*reactor), *reactor != me)).unwrap_or(me);
+        if load(me) > load(least) + load(least) / 16 { least } else { me }
+    }
+}
+
+/// A reactor's listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    /// There may be connections to accept.
+    ready: bool,
+    paused_until_ms: u64,
+    /// When running out was last reported.
+    reported_ms: u64,
+}
+
+impl Listener {
+    /// A listener that has not been told of any connection.
+    pub fn new(socket: TcpListener) -> Listener {
+        Listener { socket, ready: true, paused_until_ms: 0, reported_ms: 0 }
+    }
+
+    /// The socket, for registration.
+    pub fn socket_mut(&mut self) -> &mut TcpListener {
+        &mut self.socket
+    }
+
+    /// The system says that connections wait.
+    pub fn readiness(&mut self) {
+        self.ready = true;
+    }
+
+    /// Milliseconds until there is something to try, if there is.
+    pub fn sleep_ms(&self, now: Now) -> Option<u64> {
+        self.ready.then(|| self.paused_until_ms.saturating_sub(now.unix_ms))
+    }
+
+    /// The next connection, if one waits.
+    pub fn accept(&mut self, now: Now) -> Option<TcpStream> {
+        if !self.ready || now.unix_ms < self.paused_until_ms {
+            return None;
+        }
+        loop {
+            match self.socket.accept() {
+                Ok((stream, _)) => return Some(stream),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => {
+                        self.ready = false;
+                        return None;
+                    }
+                    // The client has gone again; the next one may be there.
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                    _ => {
+                        self.paused_until_ms = now.unix_ms + PAUSE_MS;
+                        if now.unix_ms >= self.reported_ms + REPORT_MS {
+                            self.reported_ms = now.unix_ms;
+                            log::warn!("cannot accept connections: {error}; trying every {PAUSE_MS} ms");
+                        }
+                        return None;
+                    }
+                },
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Loads;
+
+    #[test]
+    fn a_reactor_with_more_than_its_share_hands_over() {
+        let loads = Loads::new(3);
+        assert_eq!(loads.place(1), 1);
+        loads.add(1);
+        assert_eq!(loads.place(1), 0);
+        loads.add(0);
+        assert_eq!(loads.place(1), 2);
+        loads.add(2);
+        assert_eq!(loads.place(1), 1);
+        loads.remove(0);
+        assert_eq!((loads.place(1), loads.total()), (0, 2));
+    }
+}

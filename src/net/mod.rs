@@ -1,0 +1,20 @@
+//! Sockets and the loop that serves them: the only code that knows mio.
+//!
+//! Owns the reactors, the listening sockets and the connections. Never looks into a value and never
+//! decides what a request means; `http` parses, `api` admits and answers, `shard` executes. What
+//! keeps it sound: everything here belongs to one reactor and is touched by its thread alone; other
+//! cores are reached only through the mesh.
+
+mod body;
+mod buffers;
+mod connection;
+mod helper;
+mod listener;
+mod output;
+mod reactor;
+mod timers;
+
+pub use body::BodyBudget;
+pub use helper::Helper;
+pub use listener::{ListenerSocket, Loads, bind};
+pub use reactor::{Reactor, ReactorConfig, Timeouts};

@@ -1,0 +1,169 @@
+//! What could not be written at once: kept in order until the peer reads again.
+//!
+//! Bytes are copied here only when the socket is full. Large values are not: the backlog holds a
+//! share of them. Its size is bounded because a connection with a backlog is neither read nor
+//! answered.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+use std::ops::Range;
+
+use crate::op::Large;
+
+/// Pieces handed to the system in one call.
+const PIECES_PER_WRITE: usize = 16;
+
+#[derive(Debug)]
+enum Piece {
+    Bytes { bytes: Vec<u8>, sent: usize },
+    Large { value: Large, range: Range<usize> },
+}
+
+impl Piece {
+    fn rest(&self) -> &[u8] {
+        match self {
+            Piece::Bytes { bytes, sent } => &bytes[*sent..],
+            Piece::Large { value, range } => &value[range.clone()],
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        match self {
+            Piece::Bytes { sent, .. } => *sent += count,
+            Piece::Large { range, .. } => range.start += count,
+        }
+    }
+}
+
+/// Unsent output of one connection.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    pieces: VecDeque<Piece>,
+}
+
+/// What came of writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Everything is with the system.
+    All,
+    /// The socket is full; the number of bytes that went.
+    Part(usize),
+}
+
+impl Backlog {
+    /// Keeps bytes for later.
+    pub fn push_bytes(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.pieces.push_back(Piece::Bytes { bytes: bytes.to_vec(), sent: 0 });
+        }
+    }
+
+    /// Keeps a share of a large value for later.
+    pub fn push_large(&mut self, value: Large, range: Range<usize>) {
+        if !range.is_empty() {
+            self.pieces.push_back(Piece::Large { value, range });
+        }
+    }
+
+    /// Writes as much as the socket takes.
+    pub fn flush(&mut self, socket: &mut impl Write) -> io::Result<Written> {
+        let mut total = 0;
+        while !self.pieces.is_empty() {
+            let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE];
+            let mut offered = 0;
+            let mut count = 0;
+            for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+                *slice = IoSlice::new(piece.rest());
+                offered += piece.rest().len();
+                count += 1;
+            }
+            let sent = match write_slices(socket, &slices[..count])? {
+                Written::All => offered,
+                Written::Part(sent) => sent,
+            };
+            total += sent;
+            self.advance(sent);
+            if sent < offered {
+                return Ok(Written::Part(total));
+            }
+        }
+        Ok(Written::All)
+    }
+
+    fn advance(&mut self, mut sent: usize) {
+        while let Some(piece) = self.pieces.front_mut() {
+            let rest = piece.rest().len();
+            if sent < rest {
+                piece.advance(sent);
+                return;
+            }
+            sent -= rest;
+            self.pieces.pop_front();
+        }
+    }
+}
+
+/// One write of several slices. A full socket is an outcome, not an error.
+pub fn write_slices(socket: &mut impl Write, slices: &[IoSlice<'_>]) -> io::Result<Written> {
+    let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+    loop {
+        let result = match slices {
+            [one] => socket.write(one),
+            several => socket.write_vectored(several),
+        };
+        return match result {
+            Ok(sent) if sent == offered => Ok(Written::All),
+            Ok(sent) => Ok(Written::Part(sent)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Written::Part(0)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => Err(error),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::Arc;
+
+    use super::{Backlog, Written};
+
+    /// Takes a few bytes at a time and is full every other time.
+    struct Trickle {
+        taken: Vec<u8>,
+        full: bool,
+    }
+
+    impl Write for Trickle {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.full = !self.full;
+            if self.full {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let count = bytes.len().min(3);
+            self.taken.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_full_socket_refuses_goes_out_later_in_order() {
+        let mut backlog = Backlog::default();
+        backlog.push_bytes(b"head of the answer, ");
+        backlog.push_large(Arc::new(b"..a large value..".to_vec()), 2..15);
+        backlog.push_bytes(b"");
+        backlog.push_bytes(b", next");
+        let mut socket = Trickle { taken: Vec::new(), full: false };
+        let mut rounds = 0;
+        while backlog.flush(&mut socket).unwrap() != Written::All {
+            rounds += 1;
+            assert!(rounds < 100);
+        }
+        assert!(backlog.pieces.is_empty());
+        assert_eq!(socket.taken, b"head of the answer, a large value, next");
+    }
+}

@@ -1,0 +1,496 @@
+//! The event loop of one core.
+//!
+//! A turn does, in this order: poll; accept; read and parse every ready connection and send what
+//! belongs to other cores; prefetch; execute and answer each connection with one write; do what
+//! other cores ask and take their answers; a slice of listings; timers; a slice of expiry; wake the
+//! peers that have something; sleep. Reading everything before looking anything up lets the cache
+//! misses of a turn overlap (PERF.md).
+//!
+//! The loop never blocks but in poll, and never waits for another thread.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use slab::Slab;
+
+use crate::api::{Api, NodeState, Phase, Problem, Scratch};
+use crate::clock::{Clock, Now};
+use crate::limits::BATCH_REQUESTS_MAX;
+use crate::net::body::BodyBudget;
+use crate::net::buffers::Buffers;
+use crate::net::connection::{Connection, Life};
+use crate::net::helper::Helper;
+use crate::net::listener::{ACCEPTS_PER_TURN, Listener, Loads};
+use crate::net::timers::Timers;
+use crate::shard::{Job, Mesh, Message, Shard};
+
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+
+/// Events taken from the system in one poll.
+const EVENTS_PER_POLL: usize = 1_024;
+
+/// Messages of one peer handled together, so that their cache misses overlap.
+const MESSAGES_PER_BATCH: usize = 64;
+
+/// Messages of one peer handled in a turn.
+const MESSAGES_PER_TURN: usize = 1_024;
+
+/// Entries that a listing looks at in a turn: some hundreds of microseconds.
+const SCAN_ENTRIES_PER_TURN: usize = 4_096;
+
+/// How long a client may take, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// From the first byte of a head to its last; a body adds its length to it.
+    pub head_ms: u64,
+    /// Without a request, or without reading an answer.
+    pub idle_ms: u64,
+}
+
+/// What a reactor is made of.
+#[derive(Debug)]
+pub struct ReactorConfig {
+    /// Makes operations of requests and replies of outcomes.
+    pub api: Api,
+    /// The keys this core owns.
+    pub shard: Shard,
+    /// The way to the other cores.
+    pub mesh: Mesh,
+    /// The way to the helper thread.
+    pub helper: Helper,
+    /// Where clients come in.
+    pub listener: TcpListener,
+    /// Connections of all reactors.
+    pub loads: Loads,
+    /// Most connections of the node.
+    pub connections_max: usize,
+    /// What bodies in flight may take.
+    pub bodies: Arc<BodyBudget>,
+    /// How long clients may take.
+    pub timeouts: Timeouts,
+    /// The node's clock.
+    pub clock: Clock,
+    /// Whether the node serves or stops.
+    pub state: Arc<NodeState>,
+}
+
+/// What connections work with: everything of a reactor but the connections.
+#[derive(Debug)]
+pub struct Core {
+    pub(super) api: Api,
+    pub(super) shard: Shard,
+    pub(super) mesh: Mesh,
+    pub(super) helper: Helper,
+    pub(super) buffers: Buffers,
+    pub(super) bodies: Arc<BodyBudget>,
+    pub(super) timeouts: Timeouts,
+    pub(super) now: Now,
+    /// The node is stopping: every answer is its connection's last.
+    pub(super) draining: bool,
+    /// Answers of the connection at hand, before they are written.
+    pub(super) scratch: Vec<u8>,
+    /// Room for parts of an operation that do not lie in its request.
+    pub(super) operands: Scratch,
+    /// Listings under way here and who asked for them. The one in front gets a slice each turn.
+    pub(super) scans: VecDeque<(usize, Box<Job>)>,
+}
+
+/// One core's loop and everything it owns.
+#[derive(Debug)]
+pub struct Reactor {
+    poll: Poll,
+    listener: Option<Listener>,
+    connections: Slab<Connection>,
+    generation: u32,
+    core: Core,
+    loads: Loads,
+    connections_max: usize,
+    timers: Timers,
+    due: Vec<(u64, (u32, u32))>,
+    /// Connections with something to do in the coming turn, and those of the present one.
+    ready: Vec<u32>,
+    driven: Vec<u32>,
+    clock: Clock,
+    state: Arc<NodeState>,
+}
+
+impl Reactor {
+    /// A poll and the way to wake whoever sleeps in it: made before the reactors, since each needs
+    /// every other's.
+    ///
+    /// # Errors
+    /// What the system says when it has no descriptor left.
+    pub fn poll() -> io::Result<(Poll, Waker)> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        Ok((poll, waker))
+    }
+
+    /// A reactor that listens but has not been run.
+    ///
+    /// # Errors
+    /// What the system says when the listener cannot be registered.
+    pub fn new(poll: Poll, config: ReactorConfig) -> io::Result<Reactor> {
+        let mut listener = Listener::new(config.listener);
+        poll.registry().register(listener.socket_mut(), LISTENER, Interest::READABLE)?;
+        let now = config.clock.now();
+        Ok(Reactor {
+            poll,
+            listener: Some(listener),
+            connections: Slab::new(),
+            generation: 0,
+            core: Core {
+                api: config.api,
+                shard: config.shard,
+                mesh: config.mesh,
+                helper: config.helper,
+                buffers: Buffers::default(),
+                bodies: config.bodies,
+                timeouts: config.timeouts,
+                now,
+                draining: false,
+                scratch: Vec::with_capacity(128 * 1_024),
+                operands: Scratch::default(),
+                scans: VecDeque::new(),
+            },
+            loads: config.loads,
+            connections_max: config.connections_max,
+            timers: Timers::new(now.unix_ms),
+            due: Vec::new(),
+            ready: Vec::new(),
+            driven: Vec::new(),
+            clock: config.clock,
+            state: config.state,
+        })
+    }
+
+    /// Serves until the node stops and the last connection has ended.
+    ///
+    /// # Errors
+    /// What poll reports beside an interruption.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        loop {
+            self.sleep(&mut events)?;
+            self.core.now = self.clock.now();
+            self.core.api.tick(Clock::wall_seconds());
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.listener.iter_mut().for_each(Listener::readiness),
+                    WAKER => {}
+                    Token(id) => {
+                        if let Some(connection) = self.connections.get_mut(id) {
+                            let hung_up = event.is_read_closed() || event.is_error();
+                            connection.readiness(event.is_readable(), hung_up);
+                            list(connection, id as u32, &mut self.ready);
+                        }
+                    }
+                }
+            }
+            self.accept();
+            if self.state.phase() == Phase::Draining && !self.core.draining {
+                self.drain();
+            }
+            self.drive();
+            self.exchange();
+            self.scan();
+            self.expire();
+            self.core.mesh.ring();
+            // Until the last connection of the node has ended, its requests may need this shard.
+            if self.core.draining && self.loads.total() == 0 {
+                self.core.mesh.wake_all();
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until there is something to do.
+    fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
+        let now = self.core.now;
+        let busy = !self.ready.is_empty() || !self.core.scans.is_empty();
+        let mut timeout_ms = if busy { Some(0) } else { self.timers.sleep_ms(now.unix_ms) };
+        let mut bound = |ms: Option<u64>| {
+            if let Some(ms) = ms {
+                timeout_ms = Some(timeout_ms.map_or(ms, |bound| bound.min(ms)));
+            }
+        };
+        bound(self.listener.as_ref().and_then(|listener| listener.sleep_ms(now)));
+        bound(self.core.shard.next_sweep_ms().map(|due_ms| due_ms.saturating_sub(now.unix_ms)));
+        let sleeps = timeout_ms != Some(0);
+        if sleeps {
+            self.core.mesh.bell().announce_sleep();
+            if !self.core.mesh.is_empty() {
+                timeout_ms = Some(0);
+            }
+        }
+        let polled = self.poll.poll(events, timeout_ms.map(Duration::from_millis));
+        if sleeps {
+            self.core.mesh.bell().awake();
+        }
+        match polled {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let now = self.core.now;
+            let Some(stream) = self.listener.as_mut().and_then(|listener| listener.accept(now)) else {
+                return;
+            };
+            if self.loads.total() >= self.connections_max {
+                self.turn_away(stream);
+                continue;
+            }
+            let me = self.core.mesh.me();
+            let to = self.loads.place(me);
+            if to == me {
+                self.loads.add(me);
+                self.adopt(stream);
+                continue;
+            }
+            match self.core.mesh.hand_over(to, stream.into()) {
+                Ok(()) => self.loads.add(to),
+                Err(stream) => {
+                    self.loads.add(me);
+                    self.adopt(TcpStream::from_std(stream));
+                }
+            }
+        }
+    }
+
+    /// Over the bound on connections: one answer, and out.
+    fn turn_away(&mut self, mut stream: TcpStream) {
+        let mut answer = Vec::new();
+        self.core.api.refuse(None, Problem::Busy, true, &mut answer);
+        let _ = io::Write::write(&mut stream, &answer);
+    }
+
+    /// Serves a connection from now on. It is counted already.
+    fn adopt(&mut self, stream: TcpStream) {
+        self.generation = self.generation.wrapping_add(1);
+        let id = self.connections.insert(Connection::new(stream, self.generation, &self.core));
+        let connection = &mut self.connections[id];
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if self.poll.registry().register(connection.stream_mut(), Token(id), interest).is_err() {
+            self.close(id as u32);
+            return;
+        }
+        // Its first request is often here already; then this saves a poll.
+        list(connection, id as u32, &mut self.ready);
+    }
+
+    fn close(&mut self, id: u32) {
+        if let Some(connection) = self.connections.try_remove(id as usize) {
+            self.loads.remove(self.core.mesh.me());
+            drop(connection.dismantle(&mut self.core));
+        }
+    }
+
+    /// Reads, parses, executes and answers for every ready connection, some requests at a time.
+    fn drive(&mut self) {
+        std::mem::swap(&mut self.ready, &mut self.driven);
+        let mut driven = std::mem::take(&mut self.driven);
+        let mut rest = &driven[..];
+        while !rest.is_empty() {
+            let mut count = 0;
+            let mut requests = 0;
+            while requests < BATCH_REQUESTS_MAX
+                && let Some(id) = rest.get(count)
+            {
+                requests += self.receive(*id);
+                count += 1;
+            }
+            let (batch, later) = rest.split_at(count);
+            rest = later;
+            self.core.mesh.ring();
+            for id in batch {
+                if let Some(connection) = self.connections.get(*id as usize) {
+                    connection.prefetch(&self.core);
+                }
+            }
+            for id in batch {
+                self.answer(*id);
+            }
+        }
+        driven.clear();
+        self.driven = driven;
+    }
+
+    fn receive(&mut self, id: u32) -> usize {
+        let Some(connection) = self.connections.get_mut(id as usize) else { return 0 };
+        connection.listed = false;
+        match connection.receive(&mut self.core, id) {
+            Life::Open => connection.waiting_requests(),
+            Life::Over => {
+                self.close(id);
+                0
+            }
+        }
+    }
+
+    fn answer(&mut self, id: u32) {
+        let Some(connection) = self.connections.get_mut(id as usize) else { return };
+        let life = connection.answer(&mut self.core, id);
+        if life == Life::Over || self.core.draining && connection.is_idle() {
+            return self.close(id);
+        }
+        if connection.is_runnable() {
+            list(connection, id, &mut self.ready);
+        }
+        let slot = self.timers.slot_of(connection.deadline_ms());
+        if connection.timer_slot == 0 || slot < connection.timer_slot {
+            connection.timer_slot = slot;
+            self.timers.schedule(slot, (id, connection.generation));
+        }
+    }
+
+    /// Does what other cores ask and takes their answers, and those of the helper thread.
+    fn exchange(&mut self) {
+        for peer in 0..self.core.mesh.reactors() {
+            let pending = self.core.mesh.pending(peer).min(MESSAGES_PER_TURN);
+            for _ in 0..pending.div_ceil(MESSAGES_PER_BATCH) {
+                self.exchange_batch(peer);
+            }
+        }
+        while let Some((ticket, decoded)) = self.core.helper.result() {
+            let connection = self.connections.get_mut(ticket.connection as usize);
+            if let Some(connection) = connection.filter(|it| it.generation == ticket.generation) {
+                connection.decoded(ticket, decoded);
+                self.answer(ticket.connection);
+            }
+        }
+    }
+
+    fn exchange_batch(&mut self, peer: usize) {
+        let mut asked: [Option<Box<Job>>; MESSAGES_PER_BATCH] = [const { None }; MESSAGES_PER_BATCH];
+        let mut asked_count = 0;
+        let mut answered = [0; MESSAGES_PER_BATCH];
+        let mut answered_count = 0;
+        for _ in 0..MESSAGES_PER_BATCH {
+            match self.core.mesh.receive(peer) {
+                Some(Message::Ask(job)) => {
+                    if let Some(hash) = job.hash() {
+                        self.core.shard.prefetch_index(hash);
+                    }
+                    asked[asked_count] = Some(job);
+                    asked_count += 1;
+                }
+                Some(Message::Answer(job)) => {
+                    let id = job.ticket.connection;
+                    match self.connections.get_mut(id as usize) {
+                        Some(connection) if connection.generation == job.ticket.generation => {
+                            connection.answered(job, &mut self.core);
+                            answered[answered_count] = id;
+                            answered_count += 1;
+                        }
+                        _ => self.core.mesh.recycle(job),
+                    }
+                }
+                Some(Message::Handover(stream)) => self.adopt(TcpStream::from_std(stream)),
+                None => break,
+            }
+        }
+        for job in asked[..asked_count].iter().flatten() {
+            if let Some(hash) = job.hash() {
+                self.core.shard.prefetch_entry(hash);
+            }
+        }
+        for job in asked[..asked_count].iter_mut().filter_map(Option::take) {
+            self.execute(peer, job);
+        }
+        // Answers of one connection come together: it is written to once for all of them.
+        let mut last = None;
+        for id in &answered[..answered_count] {
+            if last != Some(*id) {
+                self.answer(*id);
+            }
+            last = Some(*id);
+        }
+    }
+
+    /// Executes what another core asked for.
+    fn execute(&mut self, asker: usize, mut job: Box<Job>) {
+        if job.scan_mut().is_some() {
+            self.core.scans.push_back((asker, job));
+            return;
+        }
+        if let Some(operation) = job.operation() {
+            let outcome = self.core.shard.apply(&operation, self.core.now);
+            job.answer(&outcome);
+        }
+        self.core.mesh.answer(asker, job);
+    }
+
+    /// Goes on with the listing in front, for a slice.
+    fn scan(&mut self) {
+        let Some((_, job)) = self.core.scans.front_mut() else { return };
+        let done = job.scan_mut().is_none_or(|(namespace, scan)| {
+            self.core.shard.scan(namespace, scan, SCAN_ENTRIES_PER_TURN, self.core.now)
+        });
+        if done && let Some((asker, job)) = self.core.scans.pop_front() {
+            if asker != self.core.mesh.me() {
+                return self.core.mesh.answer(asker, job);
+            }
+            let ticket = job.ticket;
+            let connection = self.connections.get_mut(ticket.connection as usize);
+            if let Some(connection) = connection.filter(|it| it.generation == ticket.generation) {
+                connection.answered(job, &mut self.core);
+                self.answer(ticket.connection);
+            }
+        }
+    }
+
+    /// Ends connections whose deadline has passed, and returns the room of expired entries.
+    fn expire(&mut self) {
+        let now = self.core.now;
+        let mut due = std::mem::take(&mut self.due);
+        self.timers.advance(now.unix_ms, &mut due);
+        for (slot, (id, generation)) in due.drain(..) {
+            let Some(connection) = self.connections.get_mut(id as usize) else { continue };
+            if connection.generation != generation || connection.timer_slot != slot {
+                continue;
+            }
+            connection.timer_slot = 0;
+            let late = connection.deadline_ms() <= now.unix_ms;
+            if late && connection.timed_out(&mut self.core, id) == Life::Over {
+                self.close(id);
+                continue;
+            }
+            let slot = self.timers.slot_of(connection.deadline_ms());
+            connection.timer_slot = slot;
+            self.timers.schedule(slot, (id, generation));
+        }
+        self.due = due;
+        self.core.shard.sweep(now);
+    }
+
+    /// The node is stopping: takes what is in the accept queue, closes it, and ends what is idle.
+    fn drain(&mut self) {
+        self.core.draining = true;
+        if let Some(mut listener) = self.listener.take() {
+            let _ = self.poll.registry().deregister(listener.socket_mut());
+        }
+        let ids: Vec<u32> = self.connections.iter().map(|(id, _)| id as u32).collect();
+        for id in ids {
+            if let Some(connection) = self.connections.get_mut(id as usize)
+                && connection.drain() == Life::Over
+            {
+                self.close(id);
+            }
+        }
+    }
+}
+
+/// Has a connection driven in the coming turn, once.
+fn list(connection: &mut Connection, id: u32, ready: &mut Vec<u32>) {
+    if !std::mem::replace(&mut connection.listed, true) {
+        ready.push(id);
+    }
+}

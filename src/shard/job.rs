@@ -1,0 +1,325 @@
+//! An operation on its way to the core that owns its key, and its outcome on the way back.
+//!
+//! A [`Job`] owns what it carries: key and small values are copied into it, larger ones are shared.
+//! So the asking connection may close, move or reuse its buffers while the job is under way, and
+//! the owner may overwrite the entry as soon as it has answered. Up to [`INLINE_BYTES`] ride in the
+//! job itself; a copy of that size costs less than keeping two cores agreed on who may touch a
+//! buffer (PERF.md, "Crossing cores").
+//!
+//! Jobs are boxed once and reused: in the steady state none is allocated.
+
+use crate::clock::Version;
+use crate::op::{
+    Action, Condition, Encoding, Entry, Expiry, Large, Meta, Namespace, Operation, Outcome, Payload, Step,
+};
+use crate::shard::Scan;
+
+/// Bytes a job carries without a second allocation: a usual key with a small value and its type.
+const INLINE_BYTES: usize = 160;
+
+/// Spilled bytes a job keeps allocated when it goes back to its pool.
+const SPILL_KEPT_BYTES: usize = 4 * 1_024;
+
+/// Whom an answer is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ticket {
+    /// The asking connection's place in its reactor.
+    pub connection: u32,
+    /// Which of the connections that used that place.
+    pub generation: u32,
+    /// Which request of that connection.
+    pub request: u32,
+    /// Which piece of that request, when it has several.
+    pub piece: u32,
+}
+
+/// One operation or one scan, and what came of it.
+#[derive(Debug, Default)]
+pub struct Job {
+    /// Whom the answer is for.
+    pub ticket: Ticket,
+    work: Work,
+    bytes: Bytes,
+    large: Option<Large>,
+}
+
+#[derive(Debug, Default)]
+enum Work {
+    #[default]
+    None,
+    Asked(Asked),
+    Answered(Answered),
+    Scan(Namespace, Box<Scan>),
+}
+
+/// [`Operation`] with lengths instead of slices. The bytes follow each other in this order: key,
+/// `If-Match`, `If-None-Match`, content type, value.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    namespace: Namespace,
+    hash: u64,
+    key_bytes: u16,
+    if_match_bytes: Option<u16>,
+    if_none_match_bytes: Option<u16>,
+    must_exist: bool,
+    admin: bool,
+    fencing_token: Option<u64>,
+    action: AskedAction,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum AskedAction {
+    Get,
+    Put { content_type_bytes: Option<u16>, encoding: Encoding, expiry: Expiry },
+    Delete { answer_value: bool },
+    Lock { lease_seconds: Option<u32> },
+    Unlock,
+    Add(Step),
+    Expire { seconds: u32 },
+    Persist,
+}
+
+/// [`Outcome`] with lengths instead of slices. The bytes are content type and value.
+#[derive(Clone, Copy, Debug)]
+enum Answered {
+    Found(AnsweredEntry),
+    Deleted(Option<AnsweredEntry>),
+    Plain(Outcome<'static>),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct AnsweredEntry {
+    version: Version,
+    expires_ms: Option<u64>,
+    content_type_bytes: u16,
+    encoding: Encoding,
+}
+
+/// A byte string that needs no allocation while it is short.
+#[derive(Debug)]
+struct Bytes {
+    inline: [u8; INLINE_BYTES],
+    length: usize,
+    spill: Vec<u8>,
+}
+
+impl Default for Bytes {
+    fn default() -> Bytes {
+        Bytes { inline: [0; INLINE_BYTES], length: 0, spill: Vec::new() }
+    }
+}
+
+impl Bytes {
+    fn clear(&mut self) {
+        self.length = 0;
+        self.spill.clear();
+        self.spill.shrink_to(SPILL_KEPT_BYTES);
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        let length = self.length + bytes.len();
+        if length <= INLINE_BYTES {
+            self.inline[self.length..length].copy_from_slice(bytes);
+        } else {
+            if self.length <= INLINE_BYTES {
+                self.spill.clear();
+                self.spill.extend_from_slice(&self.inline[..self.length]);
+            }
+            self.spill.extend_from_slice(bytes);
+        }
+        self.length = length;
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        if self.length <= INLINE_BYTES { &self.inline[..self.length] } else { &self.spill }
+    }
+}
+
+/// Takes the first `count` bytes off a slice.
+fn take<'a>(rest: &mut &'a [u8], count: u16) -> &'a [u8] {
+    let (taken, left) = rest.split_at(count as usize);
+    *rest = left;
+    taken
+}
+
+impl Job {
+    /// Packs an operation. Field values longer than 64 KiB cannot come: a head has 16 KiB.
+    pub fn ask(&mut self, ticket: Ticket, operation: &Operation<'_>) {
+        self.ticket = ticket;
+        self.bytes.clear();
+        self.large = None;
+        self.bytes.push(operation.key);
+        let condition = &operation.condition;
+        for list in [condition.if_match, condition.if_none_match].into_iter().flatten() {
+            self.bytes.push(list);
+        }
+        let action = match operation.action {
+            Action::Get => AskedAction::Get,
+            Action::Put { value, content_type, encoding, expiry } => {
+                self.bytes.push(content_type.unwrap_or_default());
+                match value {
+                    Payload::Bytes(value) => self.bytes.push(value),
+                    Payload::Large(large) => self.large = Some(Large::clone(large)),
+                }
+                let content_type_bytes = content_type.map(|text| text.len() as u16);
+                AskedAction::Put { content_type_bytes, encoding, expiry }
+            }
+            Action::Delete { answer_value } => AskedAction::Delete { answer_value },
+            Action::Lock { lease_seconds } => AskedAction::Lock { lease_seconds },
+            Action::Unlock => AskedAction::Unlock,
+            Action::Add(step) => AskedAction::Add(step),
+            Action::Expire { seconds } => AskedAction::Expire { seconds },
+            Action::Persist => AskedAction::Persist,
+        };
+        self.work = Work::Asked(Asked {
+            namespace: operation.namespace,
+            hash: operation.hash,
+            key_bytes: operation.key.len() as u16,
+            if_match_bytes: condition.if_match.map(|list| list.len() as u16),
+            if_none_match_bytes: condition.if_none_match.map(|list| list.len() as u16),
+            must_exist: condition.must_exist,
+            admin: operation.admin,
+            fencing_token: operation.fencing_token,
+            action,
+        });
+    }
+
+    /// Packs a scan, which travels as it is in both directions.
+    pub fn ask_scan(&mut self, ticket: Ticket, namespace: Namespace, scan: Box<Scan>) {
+        self.ticket = ticket;
+        self.bytes.clear();
+        self.large = None;
+        self.work = Work::Scan(namespace, scan);
+    }
+
+    /// The hash of the key asked for, for prefetching.
+    pub fn hash(&self) -> Option<u64> {
+        match &self.work {
+            Work::Asked(asked) => Some(asked.hash),
+            _ => None,
+        }
+    }
+
+    /// The operation asked for, if it is one.
+    pub fn operation(&self) -> Option<Operation<'_>> {
+        let Work::Asked(asked) = &self.work else { return None };
+        let mut rest = self.bytes.as_slice();
+        let key = take(&mut rest, asked.key_bytes);
+        let if_match = asked.if_match_bytes.map(|count| take(&mut rest, count));
+        let if_none_match = asked.if_none_match_bytes.map(|count| take(&mut rest, count));
+        let action = match asked.action {
+            AskedAction::Get => Action::Get,
+            AskedAction::Put { content_type_bytes, encoding, expiry } => {
+                let content_type = content_type_bytes.map(|count| take(&mut rest, count));
+                let value = self.large.as_ref().map_or(Payload::Bytes(rest), Payload::Large);
+                Action::Put { value, content_type, encoding, expiry }
+            }
+            AskedAction::Delete { answer_value } => Action::Delete { answer_value },
+            AskedAction::Lock { lease_seconds } => Action::Lock { lease_seconds },
+            AskedAction::Unlock => Action::Unlock,
+            AskedAction::Add(step) => Action::Add(step),
+            AskedAction::Expire { seconds } => Action::Expire { seconds },
+            AskedAction::Persist => Action::Persist,
+        };
+        Some(Operation {
+            namespace: asked.namespace,
+            key,
+            hash: asked.hash,
+            action,
+            condition: Condition { if_match, if_none_match, must_exist: asked.must_exist },
+            fencing_token: asked.fencing_token,
+            admin: asked.admin,
+        })
+    }
+
+    /// The scan asked for, if it is one.
+    pub fn scan_mut(&mut self) -> Option<(Namespace, &mut Scan)> {
+        match &mut self.work {
+            Work::Scan(namespace, scan) => Some((*namespace, scan)),
+            _ => None,
+        }
+    }
+
+    /// Takes the scan out, for whoever asked.
+    pub fn take_scan(&mut self) -> Option<Box<Scan>> {
+        match std::mem::take(&mut self.work) {
+            Work::Scan(_, scan) => Some(scan),
+            other => {
+                self.work = other;
+                None
+            }
+        }
+    }
+
+    /// Packs the outcome in place of the operation.
+    pub fn answer(&mut self, outcome: &Outcome<'_>) {
+        self.bytes.clear();
+        self.large = None;
+        self.work = Work::Answered(match *outcome {
+            Outcome::Found(entry) => Answered::Found(self.pack(&entry)),
+            Outcome::Deleted(entry) => Answered::Deleted(entry.map(|entry| self.pack(&entry))),
+            Outcome::Absent => Answered::Plain(Outcome::Absent),
+            Outcome::Created(meta) => Answered::Plain(Outcome::Created(meta)),
+            Outcome::Updated(meta) => Answered::Plain(Outcome::Updated(meta)),
+            Outcome::LockTaken { fencing_token, meta } => {
+                Answered::Plain(Outcome::LockTaken { fencing_token, meta })
+            }
+            Outcome::Unlocked(meta) => Answered::Plain(Outcome::Unlocked(meta)),
+            Outcome::Counted(number, meta) => Answered::Plain(Outcome::Counted(number, meta)),
+            Outcome::Expiring(meta) => Answered::Plain(Outcome::Expiring(meta)),
+            Outcome::Persisted(meta) => Answered::Plain(Outcome::Persisted(meta)),
+            Outcome::Locked => Answered::Plain(Outcome::Locked),
+            Outcome::AlreadyLocked => Answered::Plain(Outcome::AlreadyLocked),
+            Outcome::NotLocked => Answered::Plain(Outcome::NotLocked),
+            Outcome::ConditionFailed(meta) => Answered::Plain(Outcome::ConditionFailed(meta)),
+            Outcome::NotNumeric => Answered::Plain(Outcome::NotNumeric),
+            Outcome::OutOfRange => Answered::Plain(Outcome::OutOfRange),
+            Outcome::StoreFull => Answered::Plain(Outcome::StoreFull),
+            Outcome::TooLarge => Answered::Plain(Outcome::TooLarge),
+        });
+    }
+
+    fn pack(&mut self, entry: &Entry<'_>) -> AnsweredEntry {
+        self.bytes.push(entry.content_type);
+        match entry.value {
+            Payload::Bytes(value) => self.bytes.push(value),
+            Payload::Large(large) => self.large = Some(Large::clone(large)),
+        }
+        AnsweredEntry {
+            version: entry.meta.version,
+            expires_ms: entry.meta.expires_ms,
+            content_type_bytes: entry.content_type.len() as u16,
+            encoding: entry.encoding,
+        }
+    }
+
+    /// The outcome, once answered.
+    pub fn outcome(&self) -> Option<Outcome<'_>> {
+        match &self.work {
+            Work::Answered(Answered::Found(entry)) => Some(Outcome::Found(self.unpack(entry))),
+            Work::Answered(Answered::Deleted(entry)) => {
+                Some(Outcome::Deleted(entry.as_ref().map(|entry| self.unpack(entry))))
+            }
+            Work::Answered(Answered::Plain(outcome)) => Some(*outcome),
+            Work::None | Work::Asked(_) | Work::Scan(..) => None,
+        }
+    }
+
+    fn unpack(&self, entry: &AnsweredEntry) -> Entry<'_> {
+        let mut rest = self.bytes.as_slice();
+        let content_type = take(&mut rest, entry.content_type_bytes);
+        Entry {
+            meta: Meta { version: entry.version, expires_ms: entry.expires_ms },
+            content_type,
+            encoding: entry.encoding,
+            value: self.large.as_ref().map_or(Payload::Bytes(rest), Payload::Large),
+        }
+    }
+
+    /// Forgets what it carried, so that a pooled job holds no value alive.
+    pub fn reset(&mut self) {
+        self.work = Work::None;
+        self.large = None;
+        self.bytes.clear();
+    }
+}
