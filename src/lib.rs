@@ -5,3 +5,4 @@ pub mod etag;
 pub mod limits;
 pub mod op;
 pub mod raw;
+pub mod store;
