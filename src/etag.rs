@@ -65,17 +65,14 @@ fn for_each_tag(mut list: &[u8], mut found: impl FnMut(bool, &[u8]) -> bool) -> 
         list = list.trim_ascii_start();
         let weak = list.starts_with(b"W/");
         let quoted = if weak { &list[2..] } else { list };
-        match quoted
+        let split = quoted
             .strip_prefix(b"\"")
-            .and_then(|rest| memchr::memchr(b'"', rest).map(|end| rest.split_at(end)))
-        {
-            Some((opaque, rest)) => {
-                if found(weak, opaque) {
-                    return true;
-                }
-                list = &rest[1..];
+            .and_then(|rest| memchr::memchr(b'"', rest).map(|end| rest.split_at(end)));
+        if let Some((opaque, rest)) = split {
+            if found(weak, opaque) {
+                return true;
             }
-            None => {}
+            list = &rest[1..];
         }
         match memchr::memchr(b',', list) {
             Some(comma) => list = &list[comma + 1..],

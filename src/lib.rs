@@ -1,5 +1,6 @@
 //! Lucid: an in-memory key-value node spoken to over HTTP.
 
+pub mod api;
 pub mod auth;
 pub mod cli;
 pub mod clock;
@@ -9,3 +10,4 @@ pub mod http;
 pub mod limits;
 pub mod op;
 pub mod raw;
+pub mod shard;

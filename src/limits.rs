@@ -78,6 +78,10 @@ pub const PATCH_BODY_BYTES_MAX: usize = 4 * 1_024;
 /// Body bytes of a refused request that are read and thrown away so that the connection lives on.
 pub const DRAIN_BYTES_MAX: u64 = 64 * 1_024;
 
+/// Largest window that a stored zstd frame may ask for when it is decoded: 8 MiB, as RFC 9659 has
+/// it for content codings.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
 /// Longest time-to-live in seconds.
 pub const TTL_SECONDS_MAX: u64 = u32::MAX as u64;
 

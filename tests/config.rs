@@ -277,7 +277,7 @@ fn settings_name_the_origin_of_each_value_and_mask_secrets() {
         line.split_whitespace().skip(2).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(line("general.port"), "3 (environment LUCID_GENERAL__PORT)");
-    assert_eq!(line("general.port_ssl"), "2 (lucid.yml:1:31)");
+    assert_eq!(line("general.port_ssl"), "2 (lucid.yml:1:30)");
     assert_eq!(line("general.show_banner"), "false (--no-banner)");
     assert_eq!(line("http.idle_timeout"), "75 s (default)");
     assert_eq!(line("authentication.secret_key"), "******** (lucid.yml:2:30)");

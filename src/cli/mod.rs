@@ -7,7 +7,7 @@
 pub mod failure;
 pub mod init;
 pub mod logging;
-mod random;
+pub mod random;
 pub mod server;
 pub mod settings;
 

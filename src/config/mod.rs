@@ -99,6 +99,8 @@ fn find(config: Option<PathBuf>, search: Vec<PathBuf>) -> Result<Option<(PathBuf
         match read_text(&path) {
             Ok(source) => return Ok(Some((path, source))),
             Err(ReadError::Absent) if !demanded => {}
+            // A home that this process may not look into, as under `sudo -u`, may as well be empty.
+            Err(ReadError::Denied) if !demanded && path.metadata().is_err() => {}
             Err(ReadError::Absent) => {
                 return invalid(format!(
                     "Configuration file not found. Write one with `lucid -c {} init`",
@@ -120,7 +122,7 @@ fn find(config: Option<PathBuf>, search: Vec<PathBuf>) -> Result<Option<(PathBuf
 /// A warning if the file lets others read the secret in use.
 fn readable_by_others(path: &Path, settings: &Settings) -> Option<String> {
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
-    let risky = settings.authentication.enabled && mode & 0o077 & 0o044 != 0;
+    let risky = settings.authentication.enabled && mode & 0o044 != 0;
     risky.then(|| {
         format!(
             "{0} can be read by other users of this machine, and so can its secret: chmod 600 {0}",

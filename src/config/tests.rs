@@ -3,12 +3,14 @@
 use std::ffi::OsString;
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::keys::KEYS;
 use super::machine::Machine;
 use super::problem::LoadError;
+use super::resolve::{Surroundings, resolve};
+use super::typed::Typed;
 use super::{Loaded, Secret, Sources, WhenFull, load, search_paths};
 
 const SECRET: &str = "a secret of more than thirty-two bytes";
@@ -267,6 +269,10 @@ fn the_first_file_there_is_counts_and_the_rest_is_not_looked_at() {
     case.sources.search = vec![first.clone(), second];
     let loaded = case.loaded();
     assert_eq!((loaded.settings.general.listen.port(), loaded.settings.file), (1, Some(first)));
+    // The home of a system user is often no folder at all.
+    let mut case = Case::new();
+    case.sources.search = search_paths(Some(&PathBuf::from("/dev/null"))).split_off(1);
+    assert_eq!(case.loaded().settings.file, None);
     let usual = search_paths(Some(&PathBuf::from("/home/x")));
     assert_eq!(
         usual,
@@ -538,4 +544,29 @@ fn a_file_that_cannot_be_read_is_named() {
     std::fs::write(&binary, [0xff, 0xfe]).unwrap();
     assert!(read(binary).contains("not UTF-8"));
     assert!(read(PathBuf::from("/dev/zero")).contains("larger than"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_loader_panic(text in "\\PC{0,200}") {
+        Typed::default().add_file(Path::new("lucid.yml"), &text);
+    }
+
+    #[test]
+    fn no_damage_to_a_file_makes_the_loader_panic(
+        damage in proptest::collection::vec((0..ORIGINAL.len(), "[-:{}\\[\\]&*!|>'\"%@`,? \n\ta1]{0,3}"), 1..6),
+    ) {
+        let mut text = ORIGINAL.to_owned();
+        for (at, with) in damage {
+            text.replace_range(at.min(text.len())..(at + 1).min(text.len()), &with);
+        }
+        let mut typed = Typed::default();
+        typed.add_file(Path::new("lucid.yml"), &text);
+        typed.add_environment(&[]);
+        if let Ok((typed, _)) = typed.into_checked() {
+            let machine = Machine { cores: 4, memory_bytes: Some(8 << 30), addresses };
+            let fresh_secret = Secret::new("");
+            resolve(&typed, Surroundings { file: None, machine, fresh_secret, insecure: false });
+        }
+    }
 }

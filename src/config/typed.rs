@@ -283,7 +283,9 @@ pub fn read_text(path: &Path) -> Result<String, ReadError> {
     let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes));
     match read {
         Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => return Err(ReadError::Absent),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Err(ReadError::Absent);
+        }
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(ReadError::Denied),
         Err(error) if error.kind() == ErrorKind::IsADirectory => {
             return Err(ReadError::Other(

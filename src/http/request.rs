@@ -24,6 +24,12 @@ impl Span {
         Span { at: at as u16, len: len as u16 }
     }
 
+    /// `len` bytes of these, from the one behind the first `skip`.
+    pub fn part(self, skip: usize, len: usize) -> Span {
+        debug_assert!(skip + len <= self.len());
+        Span { at: self.at + skip as u16, len: len as u16 }
+    }
+
     /// The bytes, of the head that the span was made from.
     pub fn of(self, head: &[u8]) -> &[u8] {
         &head[self.range()]

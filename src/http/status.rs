@@ -22,6 +22,7 @@ pub enum Status {
     PreconditionFailed,
     ContentTooLarge,
     UriTooLong,
+    UnsupportedMediaType,
     RangeNotSatisfiable,
     ExpectationFailed,
     TooManyRequests,
@@ -34,7 +35,7 @@ pub enum Status {
 }
 
 /// Code and reason phrase of each status, in the order of their discriminants.
-const TABLE: [(Status, u16, &str); 26] = [
+const TABLE: [(Status, u16, &str); 27] = [
     (Status::Continue, 100, "Continue"),
     (Status::Ok, 200, "OK"),
     (Status::Created, 201, "Created"),
@@ -52,6 +53,7 @@ const TABLE: [(Status, u16, &str); 26] = [
     (Status::PreconditionFailed, 412, "Precondition Failed"),
     (Status::ContentTooLarge, 413, "Content Too Large"),
     (Status::UriTooLong, 414, "URI Too Long"),
+    (Status::UnsupportedMediaType, 415, "Unsupported Media Type"),
     (Status::RangeNotSatisfiable, 416, "Range Not Satisfiable"),
     (Status::ExpectationFailed, 417, "Expectation Failed"),
     (Status::TooManyRequests, 429, "Too Many Requests"),

@@ -1,0 +1,132 @@
+//! Answers that take more than one shard: a [`Gather`] hands out pieces of work and puts together
+//! what comes of them.
+//!
+//! Whoever drives it asks for pieces until there is none, brings back what came of each, and asks
+//! again. At most [`PIECES_MAX`] are out at a time, so one request cannot fill the queues between
+//! the cores. Pieces for one shard must be applied in the order in which they were handed out:
+//! that is what keeps the operations of a batch on one key in order.
+
+use crate::clock::Now;
+use crate::http::{Method, Request, Status, response};
+use crate::limits::CONNECTION_HOPS_MAX;
+use crate::op::{Namespace, Operation, Outcome};
+use crate::shard::Scan;
+
+use super::batch::Batch;
+use super::list::List;
+use super::message::Problem;
+use super::{Api, GatherCall};
+
+/// Most pieces handed out and not yet brought back.
+pub const PIECES_MAX: usize = CONNECTION_HOPS_MAX;
+
+/// Several pieces of work for one answer.
+#[derive(Debug)]
+pub struct Gather(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    List(List),
+    Batch(Batch),
+}
+
+/// A piece of work for one shard.
+#[derive(Debug)]
+pub struct Piece<'a> {
+    /// By which [`Gather::accept`] knows it again.
+    pub index: u32,
+    /// Whose it is.
+    pub shard: usize,
+    /// What to do.
+    pub work: Work<'a>,
+}
+
+/// What a shard is asked to do.
+#[derive(Debug)]
+pub enum Work<'a> {
+    /// An operation on one of its keys.
+    Operation(Operation<'a>),
+    /// To go through its keys. The scan is brought back when it is done.
+    Scan(Namespace, Box<Scan>),
+}
+
+impl Api {
+    /// Reads a listing or a batch, once the body is here (empty when there is none).
+    pub fn gather(
+        &self,
+        request: &Request,
+        head: &[u8],
+        call: &GatherCall,
+        body: &[u8],
+    ) -> Result<Box<Gather>, Problem> {
+        let kind = match call.is_batch {
+            true => Kind::Batch(self.batch(body, call.grants)?),
+            false => Kind::List(self.list(request, head)?),
+        };
+        Ok(Box::new(Gather(kind)))
+    }
+}
+
+impl Gather {
+    /// The next piece; `None` while enough are out, or when none is left.
+    #[allow(clippy::should_implement_trait)] // It lends, which an `Iterator` cannot.
+    pub fn next(&mut self) -> Option<Piece<'_>> {
+        match &mut self.0 {
+            Kind::List(list) => list.next(),
+            Kind::Batch(batch) => batch.next(),
+        }
+    }
+
+    /// Brings back what came of an operation.
+    pub fn accept(&mut self, index: u32, outcome: &Outcome<'_>) {
+        match &mut self.0 {
+            Kind::List(_) => debug_assert!(false, "a listing hands out scans"),
+            Kind::Batch(batch) => batch.accept(index, outcome),
+        }
+    }
+
+    /// Brings back a scan.
+    #[allow(clippy::boxed_local)] // As it travels between the cores.
+    pub fn accept_scan(&mut self, index: u32, scan: Box<Scan>) {
+        match &mut self.0 {
+            Kind::List(list) => list.accept(index, *scan),
+            Kind::Batch(_) => debug_assert!(false, "a batch hands out operations"),
+        }
+    }
+
+    /// Whether every piece was handed out and brought back.
+    pub fn is_done(&self) -> bool {
+        match &self.0 {
+            Kind::List(list) => list.is_done(),
+            Kind::Batch(batch) => batch.is_done(),
+        }
+    }
+
+    /// Answers, when it is done.
+    pub fn answer(
+        self,
+        api: &mut Api,
+        request: &Request,
+        head: &[u8],
+        close: bool,
+        out: &mut Vec<u8>,
+        now: Now,
+    ) {
+        debug_assert!(self.is_done());
+        let parts = match self.0 {
+            Kind::List(list) => vec![list.body(&api.tags, now)],
+            Kind::Batch(batch) => batch.body(&api.tags),
+        };
+        let length: usize = parts.iter().map(Vec::len).sum();
+        api.preamble.begin(out, Status::Ok);
+        out.extend_from_slice(b"Content-Type: application/json\r\n");
+        response::content_length(out, length as u64);
+        api.end(Some((request, head)), close, out);
+        if request.method != Method::Head {
+            out.reserve_exact(length);
+            for part in parts {
+                out.extend_from_slice(&part);
+            }
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! A request becomes an [`Operation`](crate::op::Operation), an [`Outcome`](crate::op::Outcome) becomes an
+//! answer.
+//!
+//! Owns the order of checks (route, method, credential, grant, declared size), what a request of
+//! the kv family means, and every word of an answer. Never touches a socket, a store or a thread:
+//! whoever drives it (`net`) moves operations to the shard that owns the key and brings outcomes
+//! back. A request is kept as offsets into its connection's buffer, so that many can be under way.
+//!
+//! | step | who | file |
+//! |---|---|---|
+//! | which row of the table, who may | [`Api::admit`] | `routes`, here |
+//! | what is asked of a key | [`Api::operation`] | `kv`, `patch` |
+//! | what is answered for it | [`Api::answer`] | `kv`, `value` |
+//! | a value in another coding | [`Decode`], [`Api::answer_decoded`] | `coding`, `value` |
+//! | several shards for one answer | [`Api::gather`] | `gather`, `list`, `batch` |
+//! | pages of the node | [`Api::page`] | `node`, `cors` |
+//! | everything that is wrong | [`Api::refuse`] | `message` |
+//!
+//! The hot path (a GET that hits or misses, a PUT) copies prepared pieces into the output and
+//! allocates nothing.
+
+mod batch;
+mod coding;
+mod cors;
+mod gather;
+mod json;
+mod kv;
+mod list;
+mod message;
+mod node;
+mod patch;
+mod routes;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::auth::{Authenticator, Epoch, Grants, Remembered, Verifier};
+use crate::etag::Tags;
+use crate::http::{DateCache, Field, Framing, Method, Preamble, Request, Span, negotiate, response, target};
+use crate::limits;
+use crate::op::{Expiry, KeyHasher, Large, Namespace};
+
+pub use coding::{Decode, Decoded, NotDecodable};
+pub use gather::{Gather, Piece, Work};
+pub use kv::Scratch;
+pub use message::{Problem, Words};
+pub use node::{NodeState, Page, Phase};
+pub use routes::{Body, Endpoint, Family, Methods, Need, Path, ROUTES, Route, Verb};
+
+use cors::Origins;
+use routes::Routed;
+
+/// What an [`Api`] is made of.
+#[derive(Clone)]
+pub struct ApiConfig {
+    /// Checks credentials.
+    pub verifier: Arc<Verifier>,
+    /// Bumped when credentials are revoked.
+    pub epoch: Epoch,
+    /// Says which shard owns a key.
+    pub hasher: KeyHasher,
+    /// Makes entity tags.
+    pub tags: Tags,
+    /// How many shards there are.
+    pub shards: usize,
+    /// Largest value, in bytes (`store.max_limit`).
+    pub value_bytes_max: u64,
+    /// Largest body of any request, in bytes (`http.request_size_limit`).
+    pub request_bytes_max: u64,
+    /// Time-to-live of a PUT that names none, in seconds (`store.default_ttl`).
+    pub default_ttl: Option<u32>,
+    /// Origins whose pages may read answers (`http.cors_origins`).
+    pub cors_origins: Vec<String>,
+    /// Whether HEAD of a key needs no credential (`authentication.anonymous_head`).
+    pub anonymous_head: bool,
+    /// What the node is doing, for `/readyz`.
+    pub state: Arc<NodeState>,
+}
+
+/// The API of one reactor.
+pub struct Api {
+    authenticator: Authenticator,
+    hasher: KeyHasher,
+    tags: Tags,
+    preamble: Preamble,
+    dates: DateCache,
+    wall_seconds: u64,
+    shards: usize,
+    value_bytes_max: u64,
+    request_bytes_max: u64,
+    default_expiry: Expiry,
+    origins: Origins,
+    anonymous_head: bool,
+    state: Arc<NodeState>,
+}
+
+/// A request that may go on.
+#[derive(Clone, Copy, Debug)]
+pub enum Call {
+    /// For the owner of one key.
+    Key(KeyCall),
+    /// For several shards.
+    Gather(GatherCall),
+    /// For nobody: [`Api::page`] answers it.
+    Page(Page),
+}
+
+/// An admitted request for one key.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyCall {
+    /// The decoded key, in the request's head.
+    pub key: Span,
+    /// Hash of namespace and key: the owner is [`KeyHasher::owner`] of it.
+    pub hash: u64,
+    /// What is done with the key.
+    pub verb: Verb,
+    /// What the caller may.
+    pub grants: Grants,
+    /// Most bytes that the body may have.
+    pub body_bytes_max: u64,
+    /// A counter goes down; known once [`Api::operation`] has read the body.
+    down: bool,
+}
+
+impl KeyCall {
+    /// Whether the body matters. One that does not is read and thrown away.
+    pub fn takes_body(&self) -> bool {
+        matches!(self.verb, Verb::Put | Verb::Patch)
+    }
+}
+
+/// An admitted listing or batch.
+#[derive(Clone, Copy, Debug)]
+pub struct GatherCall {
+    /// What the caller may.
+    pub grants: Grants,
+    /// Most bytes that the body may have.
+    pub body_bytes_max: u64,
+    is_batch: bool,
+}
+
+impl GatherCall {
+    /// Whether the body matters. One that does not is read and thrown away.
+    pub fn takes_body(&self) -> bool {
+        self.is_batch
+    }
+}
+
+impl Call {
+    /// Most bytes that the body may have.
+    pub fn body_bytes_max(&self) -> u64 {
+        match self {
+            Call::Key(call) => call.body_bytes_max,
+            Call::Gather(call) => call.body_bytes_max,
+            Call::Page(_) => limits::DRAIN_BYTES_MAX,
+        }
+    }
+}
+
+/// What follows the head that was appended to the output.
+#[derive(Debug)]
+pub enum Tail<'a> {
+    /// Nothing: the answer is complete.
+    None,
+    /// These bytes, longer than [`limits::ANSWER_COPY_BYTES_MAX`].
+    Bytes(&'a [u8]),
+    /// This part of a shared value.
+    Large(Large, Range<usize>),
+    /// Nothing was appended yet: [`Api::answer_decoded`] answers once this is done.
+    Decode(Decode),
+}
+
+impl Api {
+    /// The API of a reactor.
+    pub fn new(config: ApiConfig) -> Api {
+        Api {
+            authenticator: Authenticator::new(config.verifier, config.epoch),
+            hasher: config.hasher,
+            tags: config.tags,
+            preamble: Preamble::new(),
+            dates: DateCache::new(),
+            wall_seconds: 0,
+            shards: config.shards,
+            value_bytes_max: config.value_bytes_max,
+            request_bytes_max: config.request_bytes_max,
+            default_expiry: config.default_ttl.map_or(Expiry::Never, Expiry::Seconds),
+            origins: Origins::new(config.cors_origins),
+            anonymous_head: config.anonymous_head,
+            state: config.state,
+        }
+    }
+
+    /// Takes note of the wall-clock time, for `Date` and for the times in tokens. Once a turn.
+    pub fn tick(&mut self, wall_seconds: u64) {
+        self.wall_seconds = wall_seconds;
+        self.preamble.tick(wall_seconds);
+    }
+
+    /// Routes a request and checks who may: route, method, credential, grant, declared size. Decodes
+    /// the key in place, so a request is admitted once.
+    pub fn admit(
+        &mut self,
+        request: &Request,
+        head: &mut [u8],
+        remembered: &mut Remembered,
+    ) -> Result<Call, Problem> {
+        let route = match routes::find(request.path.of(head), request.method)? {
+            Routed::To(route) => route,
+            Routed::Options(methods) => return Ok(Call::Page(Page::Options(methods))),
+        };
+        let grants = self.authorize(request, head, route, remembered)?;
+        let body_bytes_max = self.body_bytes_max(route.body);
+        if let Framing::Sized(declared) = request.framing
+            && declared > body_bytes_max
+        {
+            return Err(self.body_too_large(route.body));
+        }
+        Ok(match route.endpoint {
+            Endpoint::Key(verb) => {
+                let key = decode_key(request, head, route.path)?;
+                let hash = self.hasher.hash(Namespace::KV, key.of(head));
+                Call::Key(KeyCall { key, hash, verb, grants, body_bytes_max, down: false })
+            }
+            Endpoint::List => Call::Gather(GatherCall { grants, body_bytes_max, is_batch: false }),
+            Endpoint::Batch => Call::Gather(GatherCall { grants, body_bytes_max, is_batch: true }),
+            Endpoint::Health => Call::Page(Page::Health),
+            Endpoint::Live => Call::Page(Page::Live),
+            Endpoint::Ready => Call::Page(Page::Ready),
+            Endpoint::Robots => Call::Page(Page::Robots),
+            Endpoint::Welcome => Call::Page(Page::Welcome),
+        })
+    }
+
+    /// Checks credential and grant, and says what the caller may.
+    fn authorize(
+        &mut self,
+        request: &Request,
+        head: &[u8],
+        route: &Route,
+        remembered: &mut Remembered,
+    ) -> Result<Grants, Problem> {
+        if route.need == Need::Nothing {
+            return Ok(Grants::NONE);
+        }
+        if self.anonymous_head && request.method == Method::Head && route.endpoint == Endpoint::Key(Verb::Get)
+        {
+            return Ok(Grants::KV_READ);
+        }
+        let (authorization, token) =
+            (request.field(head, Field::Authorization), request.field(head, Field::Token));
+        let identity = self
+            .authenticator
+            .admit(remembered, authorization, token, self.wall_seconds)
+            .map_err(|_| Problem::Unauthorized)?;
+        let (may, needed) = match route.need {
+            Need::Nothing => (true, Grants::NONE),
+            Need::Grant(needed) => (identity.grants.contains(needed), needed),
+            Need::AnyOf(needed) => (identity.grants.intersects(needed), needed),
+        };
+        if may { Ok(identity.grants) } else { Err(Problem::Forbidden(needed)) }
+    }
+
+    fn body_bytes_max(&self, body: Body) -> u64 {
+        match body {
+            Body::Ignored => limits::DRAIN_BYTES_MAX,
+            Body::Value => self.value_bytes_max.min(self.request_bytes_max),
+            Body::Words => (limits::PATCH_BODY_BYTES_MAX as u64).min(self.request_bytes_max),
+            Body::Request => self.request_bytes_max,
+        }
+    }
+
+    #[cold]
+    fn body_too_large(&self, body: Body) -> Problem {
+        match body {
+            Body::Value if self.value_bytes_max <= self.request_bytes_max => {
+                Problem::ValueTooLarge(self.value_bytes_max)
+            }
+            body => Problem::BodyTooLarge(self.body_bytes_max(body)),
+        }
+    }
+
+    /// What to refuse a body with that turns out to be longer than [`Call::body_bytes_max`].
+    pub fn overlong(&self, call: &Call) -> Problem {
+        self.body_too_large(match call {
+            Call::Key(KeyCall { verb: Verb::Put, .. }) => Body::Value,
+            Call::Key(KeyCall { verb: Verb::Patch, .. }) => Body::Words,
+            Call::Gather(GatherCall { is_batch: true, .. }) => Body::Request,
+            Call::Key(_) | Call::Gather(_) | Call::Page(_) => Body::Ignored,
+        })
+    }
+
+    /// Answers whatever is wrong with a request; `None` is one whose head could not be parsed.
+    pub fn refuse(
+        &mut self,
+        request: Option<(&Request, &[u8])>,
+        problem: Problem,
+        close: bool,
+        out: &mut Vec<u8>,
+    ) {
+        let detailed = request.is_some_and(|(request, head)| wants_problem_details(request, head))
+            && problem != Problem::Unauthorized;
+        let cold;
+        let (content_type, body): (&[u8], &[u8]) = match problem.seed_body() {
+            Some(body) if !detailed => (b"application/json", body),
+            _ if detailed => {
+                cold = problem.problem_body();
+                (b"application/problem+json", &cold)
+            }
+            _ => {
+                cold = problem.plain_body();
+                (b"application/json", &cold)
+            }
+        };
+        self.preamble.begin(out, problem.status());
+        self.write_problem_fields(&problem, out);
+        response::field(out, "Content-Type: ", content_type);
+        response::content_length(out, body.len() as u64);
+        self.end(request, close, out);
+        if !request.is_some_and(|(request, _)| request.method == Method::Head) {
+            out.extend_from_slice(body);
+        }
+    }
+
+    /// Appends the fields that a status obliges to, or that save the client a round.
+    fn write_problem_fields(&self, problem: &Problem, out: &mut Vec<u8>) {
+        match problem {
+            Problem::Unauthorized => out.extend_from_slice(b"WWW-Authenticate: Bearer\r\n"),
+            Problem::Forbidden(grants) => {
+                response::field(out, "X-Required-Grants: ", grants.to_string().as_bytes());
+            }
+            Problem::MethodNotAllowed(methods) => {
+                out.extend_from_slice(b"Allow: ");
+                methods.write(out);
+                out.extend_from_slice(b"\r\n");
+            }
+            Problem::ConditionFailed(Some(version)) => {
+                response::field(out, "ETag: ", &self.tags.tag(*version))
+            }
+            Problem::CodingUnsupported => out.extend_from_slice(b"Accept-Encoding: gzip, zstd, identity\r\n"),
+            Problem::NotAcceptable => out.extend_from_slice(b"Vary: Accept-Encoding\r\n"),
+            Problem::RangeNotSatisfiable(length) => {
+                response::field_decimal(out, "Content-Range: bytes */", *length);
+            }
+            Problem::Busy => out.extend_from_slice(b"Retry-After: 1\r\n"),
+            _ => {}
+        }
+    }
+
+    /// Ends a head: what pages of other origins may read, whether the connection stays, and the
+    /// blank line.
+    fn end(&self, request: Option<(&Request, &[u8])>, close: bool, out: &mut Vec<u8>) {
+        match request {
+            Some((request, head)) => {
+                if self.origins.is_on() {
+                    self.origins.write(request, head, out);
+                }
+                response::connection(out, request.version, request.keep_alive && !close);
+            }
+            None => out.extend_from_slice(b"Connection: close\r\n"),
+        }
+        response::end(out);
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Api").field("shards", &self.shards).finish_non_exhaustive()
+    }
+}
+
+/// Decodes everything behind the route's prefix, once, where it stands.
+fn decode_key(request: &Request, head: &mut [u8], path: Path) -> Result<Span, Problem> {
+    let Path::Key(prefix) = path else { return Err(Problem::NoSuchPath) };
+    let range = request.path.range();
+    let at = range.start + prefix.len();
+    let len = target::decode_in_place(&mut head[at..range.end]).map_err(|_| Problem::KeyMalformed)?;
+    match len {
+        0 => Err(Problem::KeyEmpty),
+        1..=limits::KEY_BYTES_MAX => Ok(request.path.part(prefix.len(), len)),
+        _ => Err(Problem::KeyTooLong),
+    }
+}
+
+/// Whether the client asks for RFC 9457.
+fn wants_problem_details(request: &Request, head: &[u8]) -> bool {
+    negotiate::names_type(request.field_lines(head, Field::Accept), "application/problem+json")
+}
