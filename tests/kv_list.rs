@@ -157,7 +157,7 @@ fn a_page_has_1_to_1000_names_and_100_when_no_one_says() {
     assert_eq!(count(&mut client, "&limit=999"), 999);
     assert_eq!(count(&mut client, "&limit=1000"), 1_000);
     assert_eq!(names(&mut client, "prefix=many:&limit=1000").len(), 1_001);
-    for bad in ["0", "1001", "-1", "x", "", "1.5", "99999999999999999999"] {
+    for bad in ["0", "1001", "-1", "x", "1.5", "99999999999999999999"] {
         client.get(&format!("/api/kv?limit={bad}")).expect(400);
     }
 }

@@ -30,7 +30,7 @@ fn cases(node: &Node) -> Vec<(u16, Client, String, Framing)> {
         (413, node.client(), kv("refused"), sized(UPLOAD)),
         (413, node.client(), kv("refused"), chunked()),
         (404, node.client(), "/nowhere".to_string(), sized(UPLOAD)),
-        (414, node.client(), kv("k".repeat(1_025)), sized(UPLOAD)),
+        (414, node.client(), kv("k".repeat(1_025)), chunked()),
     ]
 }
 
