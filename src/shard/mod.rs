@@ -10,4 +10,5 @@ mod apply_model;
 mod apply_tests;
 mod counter;
 
+pub use crate::store::{Listed, Scan};
 pub use apply::Shard;
