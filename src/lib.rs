@@ -9,3 +9,4 @@ pub mod limits;
 pub mod op;
 pub mod raw;
 pub mod shard;
+pub mod store;

@@ -1,3 +1,6 @@
 //! The one door for `unsafe`: each file wraps what the language cannot check behind a face that can
 //! be used safely, and says with every block whose promise it rests on.
 #![allow(unsafe_code)]
+
+pub mod prefetch;
+pub mod region;

@@ -1,0 +1,335 @@
+//! Makes room before a write: what goes, what stays, and how much work one write pays for.
+//!
+//! **What goes** is decided as in S3-FIFO (Yang et al., SOSP 2023), which a log gives almost for free.
+//! New entries queue up in the small queue, about a tenth of the bytes. Whoever reaches its end unread
+//! is evicted, and remembered as a ghost; whoever was read twice moves to the main queue, where it goes
+//! round again for each further read. A scan of keys that are read once passes through the small queue
+//! and leaves the main one alone. A segment that is at least half dead is compacted before anything is
+//! evicted. Under [`WhenFull::Reject`] nothing is evicted, and compaction is all there is.
+//!
+//! **How much work**: reclaiming walks along one segment at a time, a few entries for each write, in
+//! proportion to the bytes written and to how few segments are left. So a write hardly ever finds no
+//! room; only one of a large value must make its room at once. The longer that takes, the less an entry
+//! is worth: the walk ends after a bounded number of bytes.
+//!
+//! Invariant: a write never takes the last segment that fits under the ceiling. It is kept for the
+//! entries that reclaiming moves, without which a full log could not be compacted.
+
+use super::log::{Position, Queue, State};
+use super::{NewEntry, Store, WhenFull, WriteError};
+use crate::clock::Now;
+
+/// The small queue holds at most one in this many bytes.
+const SMALL_SHARE: u64 = 10;
+
+/// Reads that move an entry from the small queue to the main one.
+const USES_TO_MAIN: u32 = 2;
+
+/// Bytes walked at the least when a write pays for reclaiming, so that small entries catch up too.
+const WALK_BYTES_MIN: usize = 512;
+
+/// Bytes walked between two looks at whether there is room.
+const WALK_STEP_BYTES: usize = 16 * 1_024;
+
+/// Bytes walked for one write, beyond its own size four times over, before used entries go too.
+const WALK_PATIENCE_BYTES: usize = 256 * 1_024;
+
+/// Bytes walked for one write before a store that may not evict answers that it is full.
+const WALK_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+
+/// Parts of a segment that must be dead before it is compacted: half when evicting is the
+/// alternative, a little when it is done ahead, hardly any when a write would be refused.
+const DEAD_PARTS_EVICT: u64 = 2;
+const DEAD_PARTS_AHEAD: u64 = 8;
+const DEAD_PARTS_REFUSE: u64 = 64;
+
+/// What a write needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Need {
+    /// Where its entry goes.
+    pub queue: Queue,
+    /// The most its entry takes there.
+    pub entry_len_max: usize,
+    /// Memory outside the log.
+    pub other_bytes: u64,
+}
+
+/// The state of reclaiming between two writes.
+#[derive(Debug)]
+pub struct Reclaiming {
+    leaving: Option<Leaving>,
+    /// Free segments that are kept ahead of the writes.
+    spare_segments: u64,
+    /// Dead bytes of the log when last no segment was worth compacting.
+    barren_bytes: u64,
+}
+
+/// A segment that is walked along.
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    segment: u32,
+    at: u32,
+    /// Every live entry stays.
+    compact: bool,
+}
+
+/// How often an entry must have been read to stay.
+#[derive(Clone, Copy, Debug)]
+struct Worth {
+    small: u32,
+    main: u32,
+    dead_parts: u64,
+}
+
+impl Reclaiming {
+    /// Nothing is under way.
+    pub fn new(segments: usize) -> Reclaiming {
+        let spare_segments = 2 + (segments as u64 / 32).clamp(1, 6);
+        Reclaiming { leaving: None, spare_segments, barren_bytes: 0 }
+    }
+}
+
+impl Store {
+    /// The queue that a write belongs to: that of the entry it replaces, unless that one has earned
+    /// the main one; the main one for a key that was evicted lately.
+    pub(super) fn queue_for(&mut self, entry: &NewEntry<'_>) -> Queue {
+        if self.config.when_full == WhenFull::Reject {
+            // The main queue belongs to compaction, so that no write can take what it counts on.
+            return Queue::Small;
+        }
+        let space = self.spaces.of(entry.namespace);
+        if let Some((slot, ..)) = space.and_then(|space| self.look_up(space, entry.key, entry.hash)) {
+            return match slot.uses() {
+                USES_TO_MAIN.. => Queue::Main,
+                _ => self.log.segment(self.log.segment_of(slot.position())).queue,
+            };
+        }
+        if self.evictions > 0 && self.ghosts.recall(entry.hash) { Queue::Main } else { Queue::Small }
+    }
+
+    /// Sees to it that what a write needs fits under the ceiling. May move or evict any entry.
+    pub(super) fn make_room(
+        &mut self,
+        need: &Need,
+        written_bytes: usize,
+        now: Now,
+    ) -> Result<(), WriteError> {
+        self.reclaim_ahead(need.entry_len_max + written_bytes, now);
+        if self.is_short_of(need) {
+            self.reclaim_for(need, now)?;
+        }
+        // Free segments whose memory is still committed make way for memory outside the log.
+        while self.memory_bytes() + need.other_bytes + self.commit_bytes(need) > self.config.memory_bytes {
+            if !self.log.cool_one() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The part that every write pays when free segments run low.
+    fn reclaim_ahead(&mut self, written_bytes: usize, now: Now) {
+        let free = self.free_segments();
+        let spare = self.reclaiming.spare_segments;
+        if free >= spare {
+            return;
+        }
+        let missing = (spare - free) as usize;
+        let worth = match (self.config.when_full, free) {
+            (WhenFull::Reject, _) => Worth { dead_parts: DEAD_PARTS_AHEAD, ..Worth::ANY },
+            (WhenFull::Evict, 0..=1) => Worth::HIGH,
+            (WhenFull::Evict, _) => Worth::USUAL,
+        };
+        self.reclaim((written_bytes * 2 * (1 + missing)).max(WALK_BYTES_MIN), worth, now);
+    }
+
+    /// Reclaims until there is room.
+    #[cold]
+    fn reclaim_for(&mut self, need: &Need, now: Now) -> Result<(), WriteError> {
+        let patience = WALK_PATIENCE_BYTES + 4 * need.other_bytes as usize;
+        let mut walked = 0;
+        while self.is_short_of(need) {
+            let worth = match self.config.when_full {
+                WhenFull::Reject => Worth { dead_parts: DEAD_PARTS_REFUSE, ..Worth::ANY },
+                WhenFull::Evict if walked < patience => Worth::USUAL,
+                WhenFull::Evict if walked < 2 * patience => Worth::HIGH,
+                WhenFull::Evict => Worth::NONE,
+            };
+            let step = match self.reclaim(WALK_STEP_BYTES, worth, now) {
+                0 => self.sweep_for_room(now),
+                step => step,
+            };
+            walked += step;
+            match self.config.when_full {
+                WhenFull::Evict if step == 0 => return Err(WriteError::TooLarge),
+                WhenFull::Reject if step == 0 || walked > WALK_BYTES_MAX + patience => {
+                    return Err(WriteError::Full);
+                }
+                WhenFull::Evict | WhenFull::Reject => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Memory in use: what [`Store::memory_bytes`] says, without free segments.
+    fn occupied_bytes(&self) -> u64 {
+        self.log.used_bytes() + self.index.bytes() + self.large.bytes() + self.other_bytes()
+    }
+
+    /// Segments that could be opened under the ceiling.
+    fn free_segments(&self) -> u64 {
+        self.config.memory_bytes.saturating_sub(self.occupied_bytes()) / self.log.segment_bytes()
+    }
+
+    fn is_short_of(&self, need: &Need) -> bool {
+        let segments = if self.log.fits(need.queue, need.entry_len_max) { 1 } else { 2 };
+        let wanted = self.occupied_bytes() + need.other_bytes + segments * self.log.segment_bytes();
+        wanted > self.config.memory_bytes
+    }
+
+    /// Memory that opening a segment for a write commits.
+    fn commit_bytes(&self, need: &Need) -> u64 {
+        if self.log.fits(need.queue, need.entry_len_max) || self.log.warm_segments() > 0 {
+            0
+        } else {
+            self.log.segment_bytes()
+        }
+    }
+
+    /// Walks along leaving segments for this many bytes; answers how many it walked, 0 when there
+    /// is nothing to reclaim.
+    fn reclaim(&mut self, budget_bytes: usize, worth: Worth, now: Now) -> usize {
+        let mut walked = 0;
+        while walked < budget_bytes {
+            let Some(leaving) = self.reclaiming.leaving.take().or_else(|| self.choose(worth)) else { break };
+            let segment = self.log.segment(leaving.segment);
+            if segment.is_dead() || leaving.at == segment.used {
+                self.release(leaving.segment);
+                self.reclaiming.barren_bytes = self.reclaiming.barren_bytes.min(self.log.dead_bytes());
+                walked += WALK_BYTES_MIN;
+                continue;
+            }
+            match self.pass(leaving, worth, now) {
+                Some(size) => {
+                    walked += size as usize;
+                    self.reclaiming.leaving = Some(Leaving { at: leaving.at + size, ..leaving });
+                }
+                None => {
+                    self.reclaiming.leaving = Some(leaving);
+                    break;
+                }
+            }
+        }
+        walked
+    }
+
+    /// Chooses the next segment to leave and takes it out of its queue.
+    fn choose(&mut self, worth: Worth) -> Option<Leaving> {
+        let evicts = self.config.when_full == WhenFull::Evict;
+        let chosen = self
+            .most_dead(worth.dead_parts)
+            .map(|segment| Leaving { segment, at: 0, compact: true })
+            .or_else(|| {
+                self.oldest().filter(|_| evicts).map(|segment| Leaving { segment, at: 0, compact: false })
+            })?;
+        self.log.take_out(chosen.segment);
+        Some(chosen)
+    }
+
+    /// The segment with the most dead bytes, if one in `parts` of it is dead.
+    fn most_dead(&mut self, parts: u64) -> Option<u32> {
+        let wanted = self.log.segment_bytes() / parts;
+        if self.log.dead_bytes() < wanted.max(self.reclaiming.barren_bytes) {
+            return None;
+        }
+        // An open segment is worth it only where the alternative is to refuse a write.
+        let refuses = parts == DEAD_PARTS_REFUSE;
+        let best = (0u32..)
+            .zip(self.log.segments())
+            .filter(|(_, segment)| {
+                segment.state == State::Sealed || (refuses && segment.state == State::Open)
+            })
+            .max_by_key(|(_, segment)| segment.dead)
+            .filter(|(_, segment)| u64::from(segment.dead) >= wanted)
+            .map(|(number, _)| number);
+        if best.is_none() && !refuses {
+            self.reclaiming.barren_bytes = self.log.dead_bytes() + wanted / 2;
+        }
+        best
+    }
+
+    /// The oldest segment of the queue that has more than its share.
+    fn oldest(&self) -> Option<u32> {
+        let (small, main) = (self.log.queue_bytes(Queue::Small), self.log.queue_bytes(Queue::Main));
+        let (first, second) = if small >= (small + main) / SMALL_SHARE {
+            (Queue::Small, Queue::Main)
+        } else {
+            (Queue::Main, Queue::Small)
+        };
+        self.log.oldest(first).or_else(|| self.log.oldest(second))
+    }
+
+    /// Passes the entry that a walk stands at, and answers its size. `None` when it must stay and
+    /// there is nowhere to move it to.
+    fn pass(&mut self, leaving: Leaving, worth: Worth, now: Now) -> Option<u32> {
+        let position = self.log.position(leaving.segment, leaving.at);
+        let (header, _) = self.log.entry(position);
+        let size = self.log.size(&header);
+        if header.dead {
+            return Some(size);
+        }
+        let hash = self.hash_at(position);
+        if self.spaces.is_retired(header.space) {
+            self.unlink(position, hash);
+            self.bury(position);
+            return Some(size);
+        }
+        if header.expired(now) {
+            self.expire(position, hash);
+            return Some(size);
+        }
+        let queue = self.log.segment(leaving.segment).queue;
+        let to =
+            if self.config.when_full == WhenFull::Reject || !leaving.compact { Queue::Main } else { queue };
+        let room = self.log.fits(to, header.len_max()) || self.free_segments() > 0;
+        match self.uses_if_kept(position, hash, queue, leaving.compact, worth) {
+            Some(uses) if room => self.relocate(position, hash, to, &header, uses),
+            Some(_) if self.config.when_full == WhenFull::Reject => return None,
+            _ => self.evict(position, hash, queue),
+        }
+        Some(size)
+    }
+
+    /// Whether an entry stays, and how many uses it then has left.
+    fn uses_if_kept(
+        &self,
+        position: Position,
+        hash: u64,
+        queue: Queue,
+        compact: bool,
+        worth: Worth,
+    ) -> Option<u32> {
+        let uses = self.index.find(hash, |other| other == position).map_or(0, |slot| slot.uses());
+        match queue {
+            _ if compact => Some(uses),
+            Queue::Small => (uses >= worth.small).then_some(0),
+            Queue::Main => (uses >= worth.main).then(|| uses - 1),
+        }
+    }
+
+    fn evict(&mut self, position: Position, hash: u64, queue: Queue) {
+        if queue == Queue::Small {
+            self.ghosts.remember(hash);
+        }
+        self.unlink(position, hash);
+        self.bury(position);
+        self.evictions += 1;
+    }
+}
+
+impl Worth {
+    const USUAL: Worth = Worth { small: USES_TO_MAIN, main: 1, dead_parts: DEAD_PARTS_EVICT };
+    const HIGH: Worth = Worth { small: 3, main: 3, dead_parts: DEAD_PARTS_EVICT };
+    const NONE: Worth = Worth { small: 4, main: 4, dead_parts: DEAD_PARTS_EVICT };
+    const ANY: Worth = Worth { small: 0, main: 0, dead_parts: DEAD_PARTS_EVICT };
+}

@@ -1,0 +1,505 @@
+//! The keys and values of one shard, within a hard ceiling of memory.
+//!
+//! A [`Store`] is a log of entries ([`log`], [`entry`]) with an index over it ([`index`]). Writing
+//! appends; published bytes never change; what is overwritten, deleted or expired lies dead until its
+//! segment is reclaimed. Room is made before a write, a little for each ([`eviction`]); a bounded sweep
+//! returns the room of expired entries ([`expiry`]). Values too large for the log have memory of their
+//! own ([`large`]). One thread owns a store; it reads no clock, knows no network, and takes `now` as
+//! its last argument.
+//!
+//! Invariants, which `tests/store_model.rs` holds against a naive model: what was written is found,
+//! byte for byte, until it is removed, expires, is evicted or its namespace emptied; [`Store::memory_bytes`]
+//! never exceeds the ceiling; a large value is dropped exactly once. After warm-up, finding, writing
+//! and removing small values allocates nothing. What still may: a table of the index that doubles or
+//! shrinks, a namespace or content type never seen before, a large value.
+
+mod entry;
+mod eviction;
+mod expiry;
+mod ghosts;
+mod index;
+mod large;
+mod log;
+mod namespaces;
+mod scan;
+mod types;
+
+use std::io;
+use std::sync::Arc;
+
+pub use entry::Lock;
+pub use namespaces::NamespaceStats;
+pub use scan::{Listed, Scan};
+
+use crate::clock::{Now, Version};
+use crate::limits;
+use crate::op::{CONTENT_TYPE_DEFAULT, Encoding, KeyHasher, Namespace, Payload};
+use entry::{Header, LARGE_REFERENCE_BYTES, TIME_MS_MAX, TypeName};
+use eviction::{Need, Reclaiming};
+use expiry::Sweeping;
+use ghosts::Ghosts;
+use index::{Entries, Index, Slot};
+use large::LargeValues;
+use log::{Log, Position, Queue, State};
+use namespaces::Spaces;
+use types::Types;
+
+/// Least memory that a shard works with.
+pub const STORE_BYTES_MIN: u64 = 2 * 1_024 * 1_024;
+
+/// Room kept for what small tables may allocate beside the index: a content type, a namespace.
+const TABLES_SLACK_BYTES: u64 = 4 * 1_024;
+
+/// What a store does when a write finds no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Drop what is least worth keeping.
+    Evict,
+    /// Refuse the write.
+    Reject,
+}
+
+/// What a store is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreConfig {
+    /// Ceiling over index, log, large values and all tables of this shard, at least
+    /// [`STORE_BYTES_MIN`].
+    pub memory_bytes: u64,
+    /// Largest value. Four of them must fit under the ceiling.
+    pub value_bytes_max: usize,
+    /// What happens when a write finds no room.
+    pub when_full: WhenFull,
+}
+
+/// Why a write did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteError {
+    /// No room, and nothing may be dropped for it.
+    Full,
+    /// The entry is over what a store of this size takes.
+    TooLarge,
+}
+
+/// An entry as it is read.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// When its bytes were written.
+    pub version: Version,
+    /// When it expires, in milliseconds since the Unix epoch.
+    pub expires_ms: Option<u64>,
+    /// Its lock, if one holds.
+    pub lock: Option<Lock>,
+    /// Its content type.
+    pub content_type: &'a [u8],
+    /// How its bytes are encoded.
+    pub encoding: Encoding,
+    /// Its bytes.
+    pub value: Payload<'a>,
+}
+
+/// An entry to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct NewEntry<'a> {
+    /// The space of the key.
+    pub namespace: Namespace,
+    /// 1 to [`limits::KEY_BYTES_MAX`] bytes.
+    pub key: &'a [u8],
+    /// [`KeyHasher::hash`] of namespace and key.
+    pub hash: u64,
+    /// When these bytes were written.
+    pub version: Version,
+    /// When it expires, in milliseconds since the Unix epoch; kept up to the year 10,889.
+    pub expires_ms: Option<u64>,
+    /// Its lock.
+    pub lock: Option<Lock>,
+    /// At most [`limits::CONTENT_TYPE_BYTES_MAX`] bytes.
+    pub content_type: &'a [u8],
+    /// How the bytes are encoded.
+    pub encoding: Encoding,
+    /// The bytes.
+    pub value: Payload<'a>,
+}
+
+/// What [`Store::rewrite`] changes of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewMeta {
+    /// The new expiry, or none.
+    pub expires_ms: Option<u64>,
+    /// The new lock, or none.
+    pub lock: Option<Lock>,
+}
+
+/// What a store holds and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Entries, among them expired ones that the sweep has not met yet.
+    pub entries: u64,
+    /// Bytes of their keys and values.
+    pub live_bytes: u64,
+    /// Committed segments of the log.
+    pub log_bytes: u64,
+    /// Tables of the index.
+    pub index_bytes: u64,
+    /// Values outside the log.
+    pub large_bytes: u64,
+    /// Everything else: ghosts, notes on segments, names.
+    pub other_bytes: u64,
+    /// Entries dropped to make room.
+    pub evictions: u64,
+    /// Entries dropped after their time.
+    pub expired: u64,
+}
+
+/// The keys and values of one shard.
+#[derive(Debug)]
+pub struct Store {
+    config: StoreConfig,
+    /// Values up to this length lie in the log.
+    inline_bytes_max: usize,
+    hasher: KeyHasher,
+    index: Index,
+    log: Log,
+    large: LargeValues,
+    spaces: Spaces,
+    types: Types,
+    ghosts: Ghosts,
+    reclaiming: Reclaiming,
+    sweeping: Sweeping,
+    evictions: u64,
+    expired: u64,
+}
+
+impl Store {
+    /// An empty store. Reserves address space; memory is committed as it fills.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a ceiling under [`STORE_BYTES_MIN`], or what reserving the region answers.
+    pub fn new(config: StoreConfig, hasher: KeyHasher) -> io::Result<Store> {
+        if config.memory_bytes < STORE_BYTES_MIN {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let log = Log::new(config.memory_bytes)?;
+        let ghosts = match config.when_full {
+            WhenFull::Evict => Ghosts::new(config.memory_bytes),
+            WhenFull::Reject => Ghosts::none(),
+        };
+        Ok(Store {
+            inline_bytes_max: limits::VALUE_COPY_BYTES_MAX.min(log.segment_bytes() as usize / 4),
+            hasher,
+            index: Index::new(config.memory_bytes),
+            reclaiming: Reclaiming::new(log.segments().len()),
+            log,
+            large: LargeValues::default(),
+            spaces: Spaces::new(),
+            types: Types::default(),
+            ghosts,
+            sweeping: Sweeping::default(),
+            evictions: 0,
+            expired: 0,
+            config,
+        })
+    }
+
+    /// First hint of a batch: fetches what a lookup of this hash reads of the index.
+    #[inline]
+    pub fn prefetch_index(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Second hint of a batch: fetches the entries that may have this hash.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: u64) {
+        self.index.for_each_candidate(hash, |position| self.log.prefetch(position));
+    }
+
+    /// The entry of a key, unless it is absent or past its time. Counts as a use of it.
+    #[inline]
+    pub fn find(&self, namespace: Namespace, key: &[u8], hash: u64, now: Now) -> Option<View<'_>> {
+        let (slot, header, bytes) = self.look_up(self.spaces.of(namespace)?, key, hash)?;
+        if header.expired(now) {
+            return None;
+        }
+        slot.mark_used();
+        Some(self.view(&header, bytes, now))
+    }
+
+    /// Creates an entry or replaces it as a whole, making room first.
+    ///
+    /// # Errors
+    /// `TooLarge` when key, type or value is over its limit, or the value over what fits under the
+    /// ceiling at all; `Full` under [`WhenFull::Reject`] when no room can be made. Then nothing has
+    /// changed for the key.
+    pub fn write(&mut self, entry: &NewEntry<'_>, now: Now) -> Result<(), WriteError> {
+        let value_len = entry.value.bytes().len();
+        if entry.key.is_empty()
+            || entry.key.len() > limits::KEY_BYTES_MAX
+            || entry.content_type.len() > limits::CONTENT_TYPE_BYTES_MAX
+            || value_len > self.config.value_bytes_max
+        {
+            return Err(WriteError::TooLarge);
+        }
+        let large = value_len > self.inline_bytes_max;
+        let large_bytes = match entry.value {
+            _ if !large => 0,
+            Payload::Bytes(bytes) => self.large.memory_bytes_for(bytes.len()),
+            Payload::Large(value) => self.large.memory_bytes_for(value.capacity()),
+        };
+        let queue = self.queue_for(entry);
+        let logged_len = if large { LARGE_REFERENCE_BYTES } else { value_len };
+        let need = Need {
+            queue,
+            entry_len_max: entry::HEADER_BYTES_MAX + entry.content_type.len() + entry.key.len() + logged_len,
+            other_bytes: large_bytes + self.index.growth_bytes(entry.hash) + TABLES_SLACK_BYTES,
+        };
+        self.make_room(&need, value_len, now)?;
+        let space = self.spaces.of_written(entry.namespace).ok_or(WriteError::Full)?;
+        let header = Header {
+            version: entry.version,
+            key_len: entry.key.len(),
+            value_len: logged_len,
+            space,
+            expires_ms: entry.expires_ms.map(|ms| ms.min(TIME_MS_MAX)),
+            lock: entry.lock,
+            content_type: self.types.refer(entry.content_type),
+            encoding: entry.encoding,
+            large,
+            dead: false,
+            header_len: 0,
+        };
+        self.publish(entry, header, queue);
+        Ok(())
+    }
+
+    /// Gives an entry another expiry and lock and leaves its bytes and version as they are. False
+    /// when the key is absent.
+    ///
+    /// # Errors
+    /// `Full` under [`WhenFull::Reject`] when no room can be made for the new header.
+    pub fn rewrite(
+        &mut self,
+        namespace: Namespace,
+        key: &[u8],
+        hash: u64,
+        meta: NewMeta,
+        now: Now,
+    ) -> Result<bool, WriteError> {
+        let Some(space) = self.spaces.of(namespace) else { return Ok(false) };
+        let Some((slot, header, _)) = self.look_up(space, key, hash) else { return Ok(false) };
+        if header.expired(now) {
+            return Ok(false);
+        }
+        let queue = self.log.segment(self.log.segment_of(slot.position())).queue;
+        let need = Need { queue, entry_len_max: header.len_max(), other_bytes: 0 };
+        self.make_room(&need, header.len(), now)?;
+        // Making room may have moved the entry, or evicted it.
+        let Some((slot, header, _)) = self.look_up(space, key, hash) else { return Ok(false) };
+        let header = Header { expires_ms: meta.expires_ms, lock: meta.lock, ..header };
+        let (from, uses) = (slot.position(), slot.uses());
+        self.relocate(from, hash, queue, &header, uses);
+        Ok(true)
+    }
+
+    /// Removes an entry. False when the key is absent.
+    pub fn remove(&mut self, namespace: Namespace, key: &[u8], hash: u64, now: Now) -> bool {
+        let Some(space) = self.spaces.of(namespace) else { return false };
+        let Some((slot, header, _)) = self.look_up(space, key, hash) else { return false };
+        let (position, expired) = (slot.position(), header.expired(now));
+        self.unlink(position, hash);
+        self.bury(position);
+        self.expired += u64::from(expired);
+        !expired
+    }
+
+    /// Makes all entries of a namespace absent, at a cost that does not grow with their number.
+    /// Their memory returns as reclaiming and the sweep come past them.
+    pub fn drop_namespace(&mut self, namespace: Namespace) {
+        self.spaces.empty(namespace);
+    }
+
+    /// What a namespace holds.
+    pub fn namespace_stats(&self, namespace: Namespace) -> NamespaceStats {
+        self.spaces.stats(namespace)
+    }
+
+    /// What the store holds and did.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            entries: self.spaces.total().entries,
+            live_bytes: self.spaces.total().bytes,
+            log_bytes: self.log.committed_bytes(),
+            index_bytes: self.index.bytes(),
+            large_bytes: self.large.bytes(),
+            other_bytes: self.other_bytes(),
+            evictions: self.evictions,
+            expired: self.expired,
+        }
+    }
+
+    /// All memory that the store takes. Never over its ceiling.
+    pub fn memory_bytes(&self) -> u64 {
+        self.log.committed_bytes() + self.index.bytes() + self.large.bytes() + self.other_bytes()
+    }
+
+    /// Memory beside log, index and large values.
+    fn other_bytes(&self) -> u64 {
+        self.ghosts.bytes() + self.log.overhead_bytes() + self.spaces.bytes() + self.types.bytes()
+    }
+
+    fn look_up(&self, space: u32, key: &[u8], hash: u64) -> Option<(&Slot, Header, &[u8])> {
+        let mut found = None;
+        let slot = self.index.find(hash, |position| {
+            let (header, bytes) = self.log.entry(position);
+            let same = header.key_len == key.len() && header.space == space && header.key(bytes) == key;
+            if same {
+                found = Some((header, bytes));
+            }
+            same
+        })?;
+        found.map(|(header, bytes)| (slot, header, bytes))
+    }
+
+    fn view<'a>(&'a self, header: &Header, bytes: &'a [u8], now: Now) -> View<'a> {
+        View {
+            version: header.version,
+            expires_ms: header.expires_ms,
+            lock: header.lock.filter(|lock| lock.holds(now)),
+            content_type: self.type_name(header, bytes),
+            encoding: header.encoding,
+            value: match header.large_number(bytes) {
+                None => Payload::Bytes(header.value(bytes)),
+                Some(number) => Payload::Large(self.large.get(number)),
+            },
+        }
+    }
+
+    fn type_name<'a>(&'a self, header: &Header, bytes: &'a [u8]) -> &'a [u8] {
+        match header.content_type {
+            TypeName::Default => CONTENT_TYPE_DEFAULT,
+            TypeName::Interned(number) => self.types.name(number),
+            TypeName::Inline(_) => header.inline_type(bytes),
+        }
+    }
+
+    /// Appends the entry, points the index to it and buries the one it replaces.
+    fn publish(&mut self, entry: &NewEntry<'_>, header: Header, queue: Queue) {
+        let reference;
+        let (logged, value_memory): (&[u8], _) = match entry.value {
+            Payload::Bytes(bytes) if !header.large => (bytes, None),
+            Payload::Large(value) if !header.large => (value, None),
+            value => {
+                let value = match value {
+                    Payload::Bytes(bytes) => Arc::new(bytes.to_vec()),
+                    Payload::Large(value) => Arc::clone(value),
+                };
+                let memory = large::memory_bytes(value.capacity());
+                reference = self.large.insert(value).to_le_bytes();
+                (&reference, Some(memory))
+            }
+        };
+        let inline_type = match header.content_type {
+            TypeName::Inline(_) => entry.content_type,
+            TypeName::Default | TypeName::Interned(_) => b"",
+        };
+        let old = self.look_up(header.space, entry.key, entry.hash).map(|(slot, ..)| slot.position());
+        let position = self.log.append(queue, &header, [inline_type, entry.key, logged]);
+        if let Some(memory) = value_memory {
+            self.log.count_large(position, memory as i64);
+        }
+        self.note_expiry(position, header.expires_ms);
+        self.spaces.count_in(header.space, (entry.key.len() + entry.value.bytes().len()) as u64);
+        match old {
+            Some(old) => {
+                if let Some(slot) = self.index.find(entry.hash, |other| other == old) {
+                    slot.set(position, slot.uses());
+                }
+                self.bury(old);
+            }
+            None => {
+                let Store { index, log, spaces, hasher, .. } = self;
+                index.insert(entry.hash, position, &Keys { log, spaces, hasher });
+            }
+        }
+    }
+
+    /// Moves an entry to the end of a queue under another header and points the index to it.
+    fn relocate(&mut self, from: Position, hash: u64, queue: Queue, header: &Header, uses: u32) {
+        let (old, bytes) = self.log.entry(from);
+        let size = self.log.size(&old);
+        let value_memory =
+            old.large_number(bytes).map(|number| large::memory_bytes(self.large.get(number).capacity()));
+        let to = self.log.append_copy(queue, header, from);
+        if let Some(memory) = value_memory {
+            self.log.count_large(from, -(memory as i64));
+            self.log.count_large(to, memory as i64);
+        }
+        self.note_expiry(to, header.expires_ms);
+        let slot = self.index.find(hash, |position| position == from);
+        debug_assert!(slot.is_some(), "a live entry is in the index");
+        if let Some(slot) = slot {
+            slot.set(to, uses);
+        }
+        self.log.bury(from, size);
+        self.release_if_dead(self.log.segment_of(from));
+    }
+
+    /// Takes an entry out of the index.
+    fn unlink(&mut self, position: Position, hash: u64) {
+        let Store { index, log, spaces, hasher, .. } = self;
+        let removed = index.remove(hash, position, &Keys { log, spaces, hasher });
+        debug_assert!(removed, "a live entry is in the index");
+    }
+
+    /// Ends the life of an entry that is no longer in the index: the one place where its counters
+    /// and its large value are taken back.
+    fn bury(&mut self, position: Position) {
+        let (header, bytes) = self.log.entry(position);
+        debug_assert!(!header.dead, "an entry dies once");
+        let size = self.log.size(&header);
+        let mut held = header.key_len + header.value_len;
+        if let Some(number) = header.large_number(bytes) {
+            let value = self.large.remove(number);
+            held = header.key_len + value.len();
+            self.log.count_large(position, -(large::memory_bytes(value.capacity()) as i64));
+        }
+        self.spaces.count_out(header.space, held as u64);
+        self.log.bury(position, size);
+        self.release_if_dead(self.log.segment_of(position));
+    }
+
+    fn release_if_dead(&mut self, segment: u32) {
+        let at = self.log.segment(segment);
+        if at.state == State::Sealed && at.is_dead() {
+            self.log.take_out(segment);
+            self.release(segment);
+        }
+    }
+
+    /// Frees a segment that was taken out and is dead.
+    fn release(&mut self, segment: u32) {
+        self.sweeping.forget(segment);
+        self.log.release(segment);
+        self.ghosts.fit(self.spaces.total().entries);
+    }
+
+    fn hash_at(&self, position: Position) -> u64 {
+        Keys { log: &self.log, spaces: &self.spaces, hasher: &self.hasher }.hash_at(position)
+    }
+}
+
+/// What the index must see of the rest while one of its tables is rebuilt.
+struct Keys<'a> {
+    log: &'a Log,
+    spaces: &'a Spaces,
+    hasher: &'a KeyHasher,
+}
+
+impl Entries for Keys<'_> {
+    fn hash_at(&self, position: Position) -> u64 {
+        let (header, bytes) = self.log.entry(position);
+        self.hasher.hash(self.spaces.namespace(header.space), header.key(bytes))
+    }
+
+    fn prefetch_at(&self, position: Position) {
+        self.log.prefetch(position);
+    }
+}

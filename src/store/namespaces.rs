@@ -1,0 +1,205 @@
+//! Who an entry belongs to: namespaces, and the spaces that stand for them in the log.
+//!
+//! Entries do not name their namespace but its present *space*. Emptying a namespace gives it a new
+//! space the next time it is written to and retires the old one: whatever lies there is absent from
+//! that moment, for the price of one map entry, and its bytes are returned when reclaiming or the
+//! sweep come past. A retired space goes back into use when its last entry is buried, so numbers stay
+//! small. Space 0 takes no byte in an entry; it goes to the first namespace written to, which in
+//! practice is [`Namespace::KV`].
+
+use std::collections::HashMap;
+
+use super::entry::SPACES_MAX;
+use crate::op::Namespace;
+
+/// What a namespace holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceStats {
+    /// Entries, among them expired ones that the sweep has not met yet.
+    pub entries: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
+}
+
+#[derive(Debug)]
+struct Space {
+    namespace: Namespace,
+    retired: bool,
+    held: NamespaceStats,
+}
+
+/// All spaces of a shard.
+#[derive(Debug)]
+pub struct Spaces {
+    spaces: Vec<Space>,
+    free: Vec<u32>,
+    present: HashMap<Namespace, u32, ahash::RandomState>,
+    /// Present space of `Namespace::KV`, looked up by every request of the hottest family.
+    kv: Option<u32>,
+    total: NamespaceStats,
+    retired_entries: u64,
+    drops: u64,
+}
+
+impl Spaces {
+    /// No namespace holds anything.
+    pub fn new() -> Spaces {
+        Spaces {
+            spaces: Vec::new(),
+            free: Vec::new(),
+            present: HashMap::default(),
+            kv: None,
+            total: NamespaceStats::default(),
+            retired_entries: 0,
+            drops: 0,
+        }
+    }
+
+    /// The space of a namespace, if it was written to since it was last emptied.
+    #[inline]
+    pub fn of(&self, namespace: Namespace) -> Option<u32> {
+        if namespace == Namespace::KV { self.kv } else { self.present.get(&namespace).copied() }
+    }
+
+    /// The space of a namespace that is about to be written to. `None` when no number is left.
+    pub fn of_written(&mut self, namespace: Namespace) -> Option<u32> {
+        if let Some(space) = self.of(namespace) {
+            return Some(space);
+        }
+        let fresh = Space { namespace, retired: false, held: NamespaceStats::default() };
+        let space = match self.free.pop() {
+            Some(space) => {
+                self.spaces[space as usize] = fresh;
+                space
+            }
+            None if self.spaces.len() < SPACES_MAX as usize => {
+                self.spaces.push(fresh);
+                self.spaces.len() as u32 - 1
+            }
+            None => return None,
+        };
+        if namespace == Namespace::KV {
+            self.kv = Some(space);
+        } else {
+            self.present.insert(namespace, space);
+        }
+        Some(space)
+    }
+
+    /// The namespace that a space stands for, or stood for.
+    #[inline]
+    pub fn namespace(&self, space: u32) -> Namespace {
+        self.spaces[space as usize].namespace
+    }
+
+    /// Whether the entries of a space are absent because their namespace was emptied.
+    #[inline]
+    pub fn is_retired(&self, space: u32) -> bool {
+        self.spaces[space as usize].retired
+    }
+
+    /// Counts an entry with this many bytes of key and value in.
+    pub fn count_in(&mut self, space: u32, bytes: u64) {
+        for held in [&mut self.spaces[space as usize].held, &mut self.total] {
+            held.entries += 1;
+            held.bytes += bytes;
+        }
+    }
+
+    /// Counts an entry out that was counted in with these bytes.
+    pub fn count_out(&mut self, space: u32, bytes: u64) {
+        let Space { retired, held, .. } = &mut self.spaces[space as usize];
+        held.entries -= 1;
+        held.bytes -= bytes;
+        if *retired {
+            self.retired_entries -= 1;
+            if held.entries == 0 {
+                self.free.push(space);
+            }
+        } else {
+            self.total.entries -= 1;
+            self.total.bytes -= bytes;
+        }
+    }
+
+    /// Makes everything in a namespace absent.
+    pub fn empty(&mut self, namespace: Namespace) {
+        let space = if namespace == Namespace::KV { self.kv.take() } else { self.present.remove(&namespace) };
+        let Some(space) = space else { return };
+        let Space { retired, held, .. } = &mut self.spaces[space as usize];
+        *retired = true;
+        self.total.entries -= held.entries;
+        self.total.bytes -= held.bytes;
+        self.retired_entries += held.entries;
+        match held.entries {
+            0 => self.free.push(space),
+            _ => self.drops += 1,
+        }
+    }
+
+    /// What a namespace holds.
+    pub fn stats(&self, namespace: Namespace) -> NamespaceStats {
+        self.of(namespace).map(|space| self.spaces[space as usize].held).unwrap_or_default()
+    }
+
+    /// What all namespaces hold.
+    pub fn total(&self) -> NamespaceStats {
+        self.total
+    }
+
+    /// Entries of retired spaces that still lie in the log.
+    pub fn retired_entries(&self) -> u64 {
+        self.retired_entries
+    }
+
+    /// How many times a namespace with something in it was emptied.
+    pub fn drops(&self) -> u64 {
+        self.drops
+    }
+
+    /// Memory that the table of spaces takes.
+    pub fn bytes(&self) -> u64 {
+        let map_slot = size_of::<(Namespace, u32)>() + 1;
+        (self.spaces.capacity() * size_of::<Space>()
+            + self.free.capacity() * size_of::<u32>()
+            + self.present.capacity() * map_slot * 8 / 7) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NamespaceStats, Spaces};
+    use crate::op::Namespace;
+
+    #[test]
+    fn an_emptied_namespace_gets_a_new_space_and_the_old_one_returns_when_it_is_bare() {
+        let mut spaces = Spaces::new();
+        let (a, b) = (Namespace(7), Namespace(8));
+        let first = spaces.of_written(a).unwrap();
+        spaces.count_in(first, 10);
+        spaces.empty(a);
+        assert_eq!(spaces.of(a), None);
+        assert_eq!(spaces.total(), NamespaceStats::default());
+        assert_eq!((spaces.retired_entries(), spaces.drops()), (1, 1));
+        let second = spaces.of_written(a).unwrap();
+        assert_ne!(first, second);
+        assert!(spaces.is_retired(first) && !spaces.is_retired(second));
+        spaces.count_out(first, 10);
+        assert_eq!(spaces.retired_entries(), 0);
+        assert_eq!(spaces.of_written(b), Some(first));
+        assert_eq!(spaces.namespace(first), b);
+    }
+
+    #[test]
+    fn counters_follow_each_namespace() {
+        let mut spaces = Spaces::new();
+        for (namespace, bytes) in [(Namespace::KV, 1), (Namespace(5), 2), (Namespace::KV, 4)] {
+            let space = spaces.of_written(namespace).unwrap();
+            spaces.count_in(space, bytes);
+        }
+        assert_eq!(spaces.stats(Namespace::KV), NamespaceStats { entries: 2, bytes: 5 });
+        assert_eq!(spaces.stats(Namespace(5)), NamespaceStats { entries: 1, bytes: 2 });
+        assert_eq!(spaces.stats(Namespace(6)), NamespaceStats::default());
+        assert_eq!(spaces.total(), NamespaceStats { entries: 3, bytes: 7 });
+    }
+}
