@@ -240,10 +240,7 @@ pub(super) fn seconds_left(expires_ms: Option<u64>, now: Now) -> Option<u64> {
 
 /// Appends a number as JSON has it.
 pub(super) fn write_number(out: &mut Vec<u8>, number: Number) {
-    match number {
-        Number::Integer(integer) => out.extend_from_slice(integer.to_string().as_bytes()),
-        Number::Decimal(decimal) => out.extend_from_slice(decimal.to_string().as_bytes()),
-    }
+    out.extend_from_slice(number.to_string().as_bytes());
 }
 
 /// Whether the client prefers this for `return` (RFC 7240).

@@ -35,6 +35,8 @@ pub struct Mesh {
     me: usize,
     peers: Vec<Option<Peer>>,
     bells: Arc<[Doorbell]>,
+    /// Boxed, because that is how they travel: a job is not copied when it is reused.
+    #[allow(clippy::vec_box)]
     spare: Vec<Box<Job>>,
 }
 

@@ -306,7 +306,7 @@ impl Connection {
 
     /// Queues a problem as the last answer of this connection.
     pub(super) fn refuse(&mut self, slot: Option<Slot>, problem: Problem, core: &mut Core) {
-        let mut slot = slot.unwrap_or_else(|| Slot {
+        let mut slot = slot.unwrap_or(Slot {
             request: Request::UNREADABLE,
             at: self.start,
             call: None,
