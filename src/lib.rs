@@ -68,9 +68,6 @@ pub mod limits;
 pub mod net;
 pub mod op;
 pub mod raw;
-<<<<<<< HEAD
 pub mod server;
-=======
->>>>>>> api
 pub mod shard;
 pub mod store;

@@ -14,7 +14,6 @@ mod doorbell;
 mod job;
 mod mesh;
 
-pub use crate::store::{Listed, Scan};
 pub use apply::Shard;
 pub use doorbell::Doorbell;
 pub use job::{Job, Ticket};
