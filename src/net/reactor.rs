@@ -1,8 +1,8 @@
 //! The event loop of one core.
 //!
-//! A turn does, in this order: poll; accept; read and parse every ready connection and send what
-//! belongs to other cores; prefetch; execute and answer each connection with one write; do what
-//! other cores ask and take their answers; a slice of listings; timers; a slice of expiry; wake the
+//! A turn does, in this order: poll; read and parse every ready connection and send what belongs to
+//! other cores; prefetch; execute and answer each connection with one write; accept; do what other
+//! cores ask and take their answers; a slice of listings; timers; a slice of expiry; wake the
 //! peers that have something; sleep. Reading everything before looking anything up lets the cache
 //! misses of a turn overlap (PERF.md).
 //!
@@ -192,9 +192,10 @@ impl Reactor {
                     }
                 }
             }
+            self.drive();
+            // After that, so that whoever left has made room.
             self.accept();
             self.stop();
-            self.drive();
             self.exchange();
             self.scan();
             self.expire();
