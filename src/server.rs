@@ -24,9 +24,6 @@ use crate::op::KeyHasher;
 use crate::shard::{Doorbell, Mesh, Shard};
 use crate::store::{Store, StoreConfig};
 
-/// Descriptors kept back from connections: listeners, polls, wakers, standard streams, files.
-const DESCRIPTORS_KEPT: u64 = 64;
-
 /// Bodies in flight may take this part of the memory limit.
 const BODIES_SHARE: u64 = 4;
 
@@ -73,7 +70,7 @@ struct Node {
 
 fn start(settings: &Settings, boot_id: u32) -> Result<Node, StartError> {
     let workers = settings.runtime.workers;
-    let descriptors = raise_descriptor_limit();
+    raise_descriptor_limit();
     let wanted = settings.general.listen;
     let (address, listeners) = bind(wanted, workers).map_err(|error| StartError::Bind(wanted, error))?;
     let system = |what: &'static str| move |error| StartError::System(what, error);
@@ -86,8 +83,7 @@ fn start(settings: &Settings, boot_id: u32) -> Result<Node, StartError> {
 
     let (events_in, events) = channel();
     watch_signals(events_in.clone()).map_err(system("watch for signals"))?;
-    let reactors =
-        reactors(settings, listeners, descriptors, boot_id).map_err(system("set up the reactors"))?;
+    let reactors = reactors(settings, listeners, boot_id).map_err(system("set up the reactors"))?;
     let Reactors { reactors, state, bells, loads } = reactors;
     state.set(Phase::Serving);
     for (number, reactor) in reactors.into_iter().enumerate() {
@@ -114,12 +110,7 @@ struct Reactors {
     loads: Loads,
 }
 
-fn reactors(
-    settings: &Settings,
-    listeners: Vec<ListenerSocket>,
-    descriptors: u64,
-    boot_id: u32,
-) -> io::Result<Reactors> {
+fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u32) -> io::Result<Reactors> {
     let workers = settings.runtime.workers;
     let clock = Clock::start();
     let hasher = KeyHasher::random();
@@ -148,11 +139,8 @@ fn reactors(
     let bodies = BodyBudget::new((memory_bytes / BODIES_SHARE) as usize);
     let helpers = Helper::start(bells.clone())?;
     let meshes = Mesh::connect(bells.clone());
-    let connections_max = settings
-        .http
-        .connections_max
-        .map_or(usize::MAX, |bound| bound as usize)
-        .min(descriptors.saturating_sub(DESCRIPTORS_KEPT) as usize);
+    // Unset, only descriptors bound them: without one, clients wait in the kernel's queue.
+    let connections_max = settings.http.connections_max.map_or(usize::MAX, |bound| bound as usize);
 
     let mut reactors = Vec::new();
     for (((poll, listener), mesh), helper) in polls.into_iter().zip(listeners).zip(meshes).zip(helpers) {
@@ -291,12 +279,10 @@ fn mebibytes(bytes: u64) -> String {
     format!("{} MiB of memory", bytes >> 20)
 }
 
-/// As many descriptors as the system allows this process, and how many that is.
-fn raise_descriptor_limit() -> u64 {
+/// Allows this process as many descriptors as the system lets it. Refused, it serves fewer clients.
+fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    let bound = if raised.is_ok() { limit.maximum } else { limit.current };
-    bound.unwrap_or(u64::MAX)
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 fn pin_to_core(number: usize) {

@@ -69,9 +69,12 @@ fn open(address: SocketAddr, share_port: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Connections of each reactor, for all to see.
+/// Connections of each reactor, and how many still listen, for all to see.
 #[derive(Clone, Debug)]
-pub struct Loads(Arc<[Load]>);
+pub struct Loads {
+    loads: Arc<[Load]>,
+    listening: Arc<AtomicUsize>,
+}
 
 /// On a cache line of its own: its reactor writes it for every connection.
 #[derive(Debug, Default)]
@@ -81,30 +84,44 @@ struct Load(AtomicUsize);
 impl Loads {
     /// No connections on any of so many reactors.
     pub fn new(reactors: usize) -> Loads {
-        Loads((0..reactors).map(|_| Load::default()).collect())
+        Loads {
+            loads: (0..reactors).map(|_| Load::default()).collect(),
+            listening: Arc::new(AtomicUsize::new(reactors)),
+        }
     }
 
     /// One more connection for this reactor. Counted by whoever gives it, so that a burst of
     /// hand-overs is spread too.
     pub fn add(&self, reactor: usize) {
-        self.0[reactor].0.fetch_add(1, Ordering::Relaxed);
+        self.loads[reactor].0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// One connection less.
     pub fn remove(&self, reactor: usize) {
-        self.0[reactor].0.fetch_sub(1, Ordering::Relaxed);
+        self.loads[reactor].0.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// All connections of the node.
     pub fn total(&self) -> usize {
-        self.0.iter().map(|load| load.0.load(Ordering::Relaxed)).sum()
+        self.loads.iter().map(|load| load.0.load(Ordering::Relaxed)).sum()
+    }
+
+    /// A reactor has closed its listening socket.
+    pub fn stop_listening(&self) {
+        self.listening.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether any reactor still takes connections.
+    pub fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Relaxed) > 0
     }
 
     /// Which reactor should serve a connection that `me` accepted: `me`, unless another has clearly
     /// fewer.
     pub fn place(&self, me: usize) -> usize {
-        let load = |reactor: usize| self.0[reactor].0.load(Ordering::Relaxed);
-        let least = (0..self.0.len()).min_by_key(|reactor| (load(*reactor), *reactor != me)).unwrap_or(me);
+        let load = |reactor: usize| self.loads[reactor].0.load(Ordering::Relaxed);
+        let least =
+            (0..self.loads.len()).min_by_key(|reactor| (load(*reactor), *reactor != me)).unwrap_or(me);
         if load(me) > load(least) + load(least) / 16 { least } else { me }
     }
 }

@@ -193,9 +193,7 @@ impl Reactor {
                 }
             }
             self.accept();
-            if self.state.phase() == Phase::Draining && !self.core.draining {
-                self.drain();
-            }
+            self.stop();
             self.drive();
             self.exchange();
             self.scan();
@@ -471,12 +469,20 @@ impl Reactor {
         self.core.shard.sweep(now);
     }
 
-    /// The node is stopping: takes what is in the accept queue, closes it, and ends what is idle.
-    fn drain(&mut self) {
-        self.core.draining = true;
-        if let Some(mut listener) = self.listener.take() {
-            let _ = self.poll.registry().deregister(listener.socket_mut());
+    /// When the node stops: closes the listening socket, and once every reactor has done so, so that
+    /// whoever sees a connection end finds no open door, ends what is idle.
+    fn stop(&mut self) {
+        if self.core.draining || self.state.phase() != Phase::Draining {
+            return;
         }
+        if self.listener.take().is_some() {
+            self.loads.stop_listening();
+            self.core.mesh.wake_all();
+        }
+        if self.loads.is_listening() {
+            return;
+        }
+        self.core.draining = true;
         let ids: Vec<u32> = self.connections.iter().map(|(id, _)| id as u32).collect();
         for id in ids {
             if let Some(connection) = self.connections.get_mut(id as usize)

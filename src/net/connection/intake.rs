@@ -99,19 +99,28 @@ impl Connection {
             }
             Some(_) => {}
         }
-        if self.queue.is_none() && self.start > 0 {
-            self.compact();
-        }
+        self.compact();
     }
 
-    /// Moves unparsed input to the start of the block. Only while no slot points into it.
+    /// Makes room at the end of the block: moves what is still needed to its start. A queued request
+    /// stays where it is, unless it is the only one and its body goes elsewhere.
     fn compact(&mut self) {
-        debug_assert!(self.queue.is_none());
-        if let Some(block) = self.block.as_mut() {
-            block.copy_within(self.start as usize..self.end as usize, 0);
+        let Some(block) = self.block.as_mut() else { return };
+        let uploads = matches!(self.intake, Intake::Upload(_));
+        match self.queue.as_mut().map(|queue| (queue.len(), queue.front_mut())) {
+            None => {
+                block.copy_within(self.start as usize..self.end as usize, 0);
+                (self.start, self.end) = (0, self.end - self.start);
+            }
+            Some((1, Some(slot))) if uploads => {
+                let (at, head_bytes) = (slot.at as usize, u32::from(slot.request.head_len));
+                block.copy_within(at..at + head_bytes as usize, 0);
+                block.copy_within(self.start as usize..self.end as usize, head_bytes as usize);
+                slot.at = 0;
+                (self.start, self.end) = (head_bytes, head_bytes + self.end - self.start);
+            }
+            Some(_) => {}
         }
-        self.end -= self.start;
-        self.start = 0;
     }
 
     /// Turns input into slots until it runs out or the queue is full.

@@ -185,7 +185,11 @@ impl Connection {
 
     /// Whether nothing of a request is here and nothing of an answer is left.
     pub fn is_idle(&self) -> bool {
-        self.queue.is_none() && self.backlog.is_none() && self.start == self.end && self.stage == Stage::Open
+        self.queue.is_none()
+            && self.backlog.is_none()
+            && self.start == self.end
+            && matches!(self.intake, Intake::Head)
+            && self.stage == Stage::Open
     }
 
     /// How many requests wait for their answers.
@@ -212,7 +216,12 @@ impl Connection {
     }
 
     fn has_room(&self) -> bool {
-        matches!(self.intake, Intake::Upload(_)) || (self.end as usize) < BLOCK_BYTES || self.queue.is_none()
+        // Of several queued requests, the ones before an upload are answered first.
+        let movable = match &self.intake {
+            Intake::Upload(_) => self.waiting_requests() <= 1,
+            _ => self.queue.is_none(),
+        };
+        movable || (self.end as usize) < BLOCK_BYTES
     }
 
     fn has_unparsed(&self) -> bool {
@@ -299,12 +308,13 @@ impl Connection {
         if self.is_idle() {
             return Life::Over;
         }
-        if matches!(self.intake, Intake::Head)
-            && self.start == self.end
-            && let Some(slot) = self.queue.as_mut().and_then(|queue| queue.back_mut())
-        {
+        // A head that has begun is finished too, and is then the last.
+        let begun = matches!(self.intake, Intake::Head) && self.start < self.end;
+        if !begun && let Some(slot) = self.queue.as_mut().and_then(|queue| queue.back_mut()) {
             slot.close = true;
-            self.intake = Intake::Closed;
+            if matches!(self.intake, Intake::Head) {
+                self.intake = Intake::Closed;
+            }
         }
         Life::Open
     }
