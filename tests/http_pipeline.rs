@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Client, Node, Random, Response, chunked, kv};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 
 /// What a key holds.
@@ -21,6 +21,10 @@ struct Expected {
     body: Option<Vec<u8>>,
     content_type: Option<&'static str>,
     length: Option<usize>,
+    /// What a listing names.
+    names: Option<BTreeSet<String>>,
+    /// The status of a batch's one result.
+    result: Option<u16>,
 }
 
 const CREATED: &str = r#"{"message":"The specified key was successfully created."}"#;
@@ -45,6 +49,8 @@ impl Model {
             body: body.map(|body| body.as_bytes().to_vec()),
             content_type: body.map(|_| "application/json"),
             length: None,
+            names: None,
+            result: None,
         };
         match random.below(20) {
             0..6 => {
@@ -54,6 +60,8 @@ impl Model {
                     Some(entry) => Expected {
                         method: "GET",
                         status: 200,
+                        names: None,
+                        result: None,
                         content_type: Some(entry.content_type),
                         length: Some(entry.value.len()),
                         body: Some(entry.value),
@@ -67,6 +75,8 @@ impl Model {
                     Some(entry) => Expected {
                         method: "HEAD",
                         status: 200,
+                        names: None,
+                        result: None,
                         content_type: Some(entry.content_type),
                         length: Some(entry.value.len()),
                         body: Some(Vec::new()),
@@ -143,14 +153,20 @@ impl Model {
                 let message = format!(r#"{{"message":"The specified key was successfully {operation}ed."}}"#);
                 answer("PATCH", 200, Some(&message))
             }
-            18 => {
+            18 if random.below(2) == 0 => {
                 stream.extend(client.compose("GET", "/nowhere", &[], b""));
                 answer("GET", 404, None)
+            }
+            18 => {
+                let prefix = &name[..name.rfind('-').unwrap() + 1];
+                stream.extend(client.compose("GET", &format!("/api/kv?prefix={prefix}"), &[], b""));
+                Expected { names: Some(self.keys.keys().cloned().collect()), ..answer("GET", 200, None) }
             }
             _ => {
                 let operations = format!(r#"[{{"op":"get","key":"{name}"}}]"#);
                 stream.extend(client.compose("POST", "/api/kv/batch", &[], operations.as_bytes()));
-                answer("POST", 200, None)
+                let status = if held.is_some() { 200 } else { 404 };
+                Expected { result: Some(status), ..answer("POST", 200, None) }
             }
         }
     }
@@ -166,6 +182,14 @@ fn check(answer: &Response, expected: &Expected) {
     }
     if let Some(length) = expected.length {
         assert_eq!(answer.content_length(), Some(length as u64), "{answer}");
+    }
+    if let Some(names) = &expected.names {
+        let json = answer.json();
+        let listed: Vec<_> = json["keys"].as_array().unwrap().iter().map(|key| &key["name"]).collect();
+        assert_eq!(listed, names.iter().collect::<Vec<_>>(), "{answer}");
+    }
+    if let Some(status) = expected.result {
+        assert_eq!(answer.json()["results"][0]["status"], status, "{answer}");
     }
     assert!(!answer.closes(), "{answer}");
 }

@@ -122,6 +122,46 @@ fn a_body_larger_than_any_buffer_may_come_in_any_pieces() {
     }
 }
 
+/// A GET whose head has exactly this many bytes.
+fn padded_get(client: &Client, bytes: usize) -> Vec<u8> {
+    let bare = client.compose("GET", "/livez", &[("X-Pad", "")], b"").len();
+    client.compose("GET", "/livez", &[("X-Pad", &"p".repeat(bytes - bare))], b"")
+}
+
+#[test]
+fn a_head_may_end_anywhere_around_the_end_of_a_buffer() {
+    let node = Node::start(|setup| {
+        setup.workers(2);
+    });
+    let mut client = node.client();
+    let value = vec![b'v'; 50_000];
+    // Powers of two are what buffers are made of.
+    for buffer in [8_192, 16_384, 32_768, 65_536] {
+        for off in -20..=20 {
+            for fields in [vec![("Transfer-Encoding", "chunked")], vec![]] {
+                let body = if fields.is_empty() { value.clone() } else { chunked(&value, 7_000) };
+                let put = client.compose("PUT", &kv("anywhere"), &fields, &body);
+                let head_bytes = put.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+                let before = (buffer + off) as usize - head_bytes;
+                let count = before.div_ceil(15_000);
+                let mut bytes = Vec::new();
+                for at in 0..count {
+                    bytes.extend(padded_get(&client, (before - bytes.len()) / (count - at)));
+                }
+                assert_eq!(bytes.len() + head_bytes, (buffer + off) as usize);
+                bytes.extend(put);
+                client.send(&bytes);
+                for _ in 0..count {
+                    client.response().expect(200);
+                }
+                let answer = client.response();
+                assert!([200, 201].contains(&answer.status), "{buffer} {off} {fields:?}: {answer}");
+                assert!(client.get(&kv("anywhere")).body == value, "{buffer} {off} {fields:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_client_that_stops_sending_gets_its_answers_still() {
     let node = Node::start(|_| {});

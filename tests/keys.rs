@@ -14,7 +14,9 @@ fn node() -> Arc<Node> {
 
 #[test]
 fn every_byte_is_a_key_of_its_own() {
-    let node = node();
+    let node = Node::start(|setup| {
+        setup.workers(2);
+    });
     let mut client = node.client();
     for byte in 0..=255u8 {
         for path in [format!("/api/kv/%{byte:02X}"), format!("/api/kv/two%{byte:02x}two")] {

@@ -139,9 +139,7 @@ fn count(client: &mut Client, start: &str, operation: &str, step: &str) -> (u16,
     let patched = client.patch(&path, body);
     let held = client.get(&path).text();
     if patched.status == 200 {
-        let shown = patched.json()["value"].to_string();
-        assert_eq!(shown.parse::<f64>().unwrap(), held.parse::<f64>().unwrap(), "{patched}");
-        assert!(patched.text().contains(&format!("\"value\":{shown}")), "{patched}");
+        assert!(patched.text().ends_with(&format!("\"value\":{held}}}")), "{patched}");
     }
     (patched.status, held)
 }

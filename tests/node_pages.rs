@@ -2,8 +2,9 @@
 
 mod common;
 
-use common::{Node, Shared};
+use common::{Node, Shared, token};
 use std::sync::Arc;
+use std::time::Duration;
 
 fn node() -> Arc<Node> {
     static SHARED: Shared = Shared::new();
@@ -48,6 +49,35 @@ fn pages_answer_405_with_allow_to_other_methods() {
     for path in ["/", "/livez", "/readyz", "/robots.txt"] {
         let refused = stranger.call("DELETE", path, &[], b"").expect(405);
         assert!(refused.lists("allow", "GET") && refused.lists("allow", "HEAD"), "{refused}");
+    }
+}
+
+/// Seconds since the Unix epoch of an IMF-fixdate.
+fn seconds_of(date: &str) -> u64 {
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let number = |range: std::ops::Range<usize>| date[range].parse::<u64>().unwrap();
+    let month = months.iter().position(|name| *name == &date[8..11]).unwrap() as u64 + 1;
+    // Days from civil (Hinnant), for years behind 1970.
+    let (day, year) = (number(5..7), number(12..16) - u64::from(month <= 2));
+    let day_of_year = (153 * (month + if month > 2 { 0 } else { 12 } - 3) + 2) / 5 + day - 1;
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year - 719_468;
+    days * 86_400 + number(17..19) * 3_600 + number(20..22) * 60 + number(23..25)
+}
+
+#[test]
+fn dates_are_those_of_the_clock_and_go_with_it() {
+    let node = Node::start(|_| {});
+    let mut client = node.client();
+    client.put("/api/kv/dated", "x");
+    let modified = client.get("/api/kv/dated").expect_field("last-modified").to_string();
+    assert!(token::now().abs_diff(seconds_of(&modified)) <= 2, "{modified}");
+    for _ in 0..3 {
+        let got = client.get("/api/kv/dated").expect(200);
+        let date = seconds_of(got.expect_field("date"));
+        assert!(token::now().abs_diff(date) <= 1, "{got}");
+        assert_eq!(got.expect_field("last-modified"), modified);
+        assert!(seconds_of(&modified) <= date, "modified in the future: {got}");
+        assert!(!client.hears_within(Duration::from_millis(1_100)));
     }
 }
 

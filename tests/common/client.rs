@@ -121,6 +121,13 @@ impl Client {
         self.response_to(method)
     }
 
+    /// `GET` without further fields, of a node that may refuse to talk.
+    pub fn try_response_to_get(&mut self, path: &str) -> Result<Response, Trouble> {
+        let request = self.compose("GET", path, &[], b"");
+        let _ = self.try_send(&request);
+        self.try_response("GET")
+    }
+
     /// `GET` without further fields.
     #[track_caller]
     pub fn get(&mut self, path: &str) -> Response {
