@@ -45,7 +45,7 @@
 //!
 //! | module | may import |
 //! |---|---|
-//! | base: [`limits`], [`clock`], [`etag`], [`op`], [`raw`] | one another |
+//! | base: [`limits`], [`clock`], [`constant_time`], [`etag`], [`op`], [`raw`] | one another |
 //! | [`http`] | base, not `op` |
 //! | [`store`] | base |
 //! | [`shard`] | base, `store` |
@@ -62,6 +62,7 @@ pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod constant_time;
 pub mod etag;
 pub mod http;
 pub mod limits;

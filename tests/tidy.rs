@@ -12,13 +12,14 @@ use std::path::Path;
 const LAYERS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("clock", BASE),
+    ("constant_time", BASE),
     ("etag", BASE),
     ("op", BASE),
     ("raw", BASE),
     ("memory", BASE),
     ("metrics", BASE),
     ("config", BASE),
-    ("http", &["limits", "clock", "etag", "raw", "memory", "metrics"]),
+    ("http", &["limits", "clock", "constant_time", "etag", "raw", "memory", "metrics"]),
     ("store", BASE),
     ("journal", &[BASE_AND, "store"]),
     ("shard", &[BASE_AND, "store", "journal"]),
@@ -31,7 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lib", &[ALL]),
 ];
 
-const BASE: &[&str] = &["limits", "clock", "etag", "op", "raw", "memory", "metrics"];
+const BASE: &[&str] = &["limits", "clock", "constant_time", "etag", "op", "raw", "memory", "metrics"];
 
 /// Stands for all of [`BASE`] in [`LAYERS`].
 const BASE_AND: &str = "(base)";

@@ -17,6 +17,7 @@ pub use grants::Grants;
 pub use jwt::{Verifier, VerifierConfig, root_token, sign};
 pub use remember::{Epoch, Recent, Remembered};
 
+use crate::constant_time;
 use std::fmt;
 use std::sync::Arc;
 
@@ -157,7 +158,7 @@ pub fn credential<'h>(
     let bearer = authorization.map(bearer).transpose()?;
     let token = token.map(|token| alone(token.trim_ascii())).transpose()?;
     match (bearer, token) {
-        (Some(bearer), Some(token)) if !remember::same(bearer, token) => Err(Unauthorized::Ambiguous),
+        (Some(bearer), Some(token)) if !constant_time::equal(bearer, token) => Err(Unauthorized::Ambiguous),
         (bearer, token) => Ok(bearer.or(token)),
     }
 }

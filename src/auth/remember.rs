@@ -7,11 +7,11 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
-use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Grants, Identity};
+use crate::constant_time;
 
 /// Tokens a reactor's table holds.
 const SLOTS: usize = 1_024;
@@ -58,7 +58,7 @@ impl Remembered {
     pub(super) fn find(&self, token: &[u8], epoch: u64) -> Option<Identity> {
         let (head, known) = self.block.split_at_checked(HEAD_BYTES)?;
         let ([made_in, not_before, expires, grants], []) = head.as_chunks::<8>() else { return None };
-        (u64::from_le_bytes(*made_in) == epoch && same(known, token)).then(|| Identity {
+        (u64::from_le_bytes(*made_in) == epoch && constant_time::equal(known, token)).then(|| Identity {
             grants: Grants::from_bits(u64::from_le_bytes(*grants) as u32),
             not_before: u64::from_le_bytes(*not_before),
             expires: u64::from_le_bytes(*expires),
@@ -128,7 +128,10 @@ impl Recent {
             let found = slot.hash == hash
                 && slot.epoch == epoch
                 && slot.length != 0
-                && same(&self.tokens[at * SLOT_TOKEN_BYTES_MAX..][..usize::from(slot.length)], token);
+                && constant_time::equal(
+                    &self.tokens[at * SLOT_TOKEN_BYTES_MAX..][..usize::from(slot.length)],
+                    token,
+                );
             found.then_some(slot.identity)
         })
     }
@@ -172,41 +175,13 @@ fn ways(hash: u64) -> std::ops::Range<usize> {
     first..first + WAYS
 }
 
-/// Whether two tokens are the same, in a time that depends on their lengths only. The fold has no
-/// branch, and `black_box` keeps the compiler from seeing that only its being zero matters.
-pub(super) fn same(known: &[u8], shown: &[u8]) -> bool {
-    if known.len() != shown.len() {
-        return false;
-    }
-    let (known_words, known_rest) = known.as_chunks::<8>();
-    let (shown_words, shown_rest) = shown.as_chunks::<8>();
-    let words = known_words.iter().zip(shown_words);
-    let rest = known_rest.iter().zip(shown_rest);
-    let difference = words.fold(0, |sum, (a, b)| sum | (u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b)));
-    black_box(rest.fold(black_box(difference), |sum, (a, b)| sum | u64::from(a ^ b))) == 0
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Recent, Remembered, SLOT_TOKEN_BYTES_MAX, SLOTS, WAYS, same};
+    use super::{Recent, Remembered, SLOT_TOKEN_BYTES_MAX, SLOTS, WAYS};
     use crate::auth::{Grants, Identity};
 
     fn identity(expires: u64) -> Identity {
         Identity { grants: Grants::KV_READ.union(Grants::ADMIN), not_before: 3, expires }
-    }
-
-    #[test]
-    fn tokens_are_the_same_only_when_every_byte_is() {
-        for length in 0..=40 {
-            let known: Vec<u8> = (0..length).collect();
-            assert!(same(&known, &known.clone()));
-            for at in 0..known.len() {
-                let mut shown = known.clone();
-                shown[at] ^= 0x80;
-                assert!(!same(&known, &shown), "byte {at} of {length}");
-                assert!(!same(&known, &known[..at]));
-            }
-        }
     }
 
     #[test]

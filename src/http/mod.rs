@@ -19,6 +19,7 @@
 
 pub mod body;
 pub mod date;
+pub mod familiar;
 pub mod field;
 pub mod head;
 pub mod negotiate;
@@ -29,6 +30,7 @@ pub mod target;
 
 pub use body::{BodyDecoder, Decoded};
 pub use date::{DateCache, http_date};
+pub use familiar::Familiar;
 pub use field::Field;
 pub use head::parse_head;
 pub use request::{Framing, Method, Request, Span, Version};

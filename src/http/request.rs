@@ -186,10 +186,24 @@ impl Request {
         if let Some(query) = &mut self.query {
             query.at += by;
         }
-        for field in &mut self.fields {
-            field.at += by;
-        }
+        self.each_field(|field| field.at += by);
         self
+    }
+
+    /// The fields alone, without so many bytes that stood before them.
+    pub(super) fn moved_back(mut self, by: u16) -> Request {
+        self.head_len -= by;
+        (self.path, self.query) = (Span::EMPTY, None);
+        self.each_field(|field| field.at -= by);
+        self
+    }
+
+    fn each_field(&mut self, mut change: impl FnMut(&mut Span)) {
+        let mut present = self.present;
+        while present != 0 {
+            change(&mut self.fields[present.trailing_zeros() as usize]);
+            present &= present - 1;
+        }
     }
 
     /// The value of a field's first line, trimmed. For a list field see [`Request::field_lines`].

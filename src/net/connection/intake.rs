@@ -171,7 +171,13 @@ impl Connection {
         if input.is_empty() {
             return false;
         }
-        let request = match parse_head(input, &mut self.scanned) {
+        let is_put = input[0] == b'P';
+        let recognised = self.familiar.as_ref().and_then(|known| known[usize::from(is_put)].parse(input));
+        let parsed = match recognised {
+            Some(request) => Ok(Some(request)),
+            None => parse_head(input, &mut self.scanned),
+        };
+        let request = match parsed {
             Ok(Some(request)) => request,
             Ok(None) => {
                 self.partial = true;
@@ -187,6 +193,9 @@ impl Connection {
         // A head that begins in the same turn has its own time.
         self.deadline = Deadline::Idle;
         let head = &mut input[..request.head_len as usize];
+        if recognised.is_none() && request.keep_alive {
+            self.familiar.get_or_insert_default()[usize::from(is_put)].keep(&request, head);
+        }
         match core.api.admit(&request, head, &mut self.remembered) {
             Ok(call) => self.admitted(request, call, core, id),
             Err(problem) => self.rejected(request, problem, core),

@@ -19,7 +19,7 @@ use mio::net::TcpStream;
 
 use crate::api::{Call, Decoded, Gather, Problem};
 use crate::auth::Remembered;
-use crate::http::Request;
+use crate::http::{Familiar, Request};
 use crate::limits::{BLOCK_BYTES, CONNECTION_HOPS_MAX, SMALL_BLOCK_BYTES};
 use crate::net::body::{Body, Upload};
 use crate::net::buffers::Block;
@@ -101,6 +101,8 @@ pub struct Connection {
     end: u32,
     /// How far an incomplete head was searched for its end.
     scanned: usize,
+    /// The fields of its last GET and of its last PUT.
+    familiar: Option<Box<[Familiar; 2]>>,
     /// The unparsed input is the beginning of a head.
     partial: bool,
     queue: Option<VecDeque<Slot>>,
@@ -149,6 +151,7 @@ impl Connection {
             start: 0,
             end: 0,
             scanned: 0,
+            familiar: None,
             partial: false,
             queue: None,
             front: 0,

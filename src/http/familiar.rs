@@ -1,0 +1,190 @@
+//! Recognises a head that differs from an earlier one in its target only.
+//!
+//! A client sends the same fields with every request: host, agent, token. Their bytes and what was
+//! found in them are kept; when the same bytes come again behind a plain request line, one comparison
+//! stands for parsing and checking them all. They may hold a token, so the comparison takes the same
+//! time wherever they differ.
+//!
+//! What is recognised is exactly what [`parse_head`](super::parse_head) would have answered
+//! (`tests::what_is_recognised_is_what_would_have_been_parsed`); everything else is left to it.
+
+use super::request::{Method, Request, Span, Version};
+use crate::constant_time;
+use crate::limits::{HEAD_BYTES_MAX, TARGET_BYTES_MAX};
+
+/// Longest fields that are kept, in bytes. A browser's are about that long.
+const FIELDS_BYTES_MAX: usize = 512;
+
+/// Where the target of a GET, and of a PUT, begins.
+const TARGET_AT: usize = 4;
+
+const LINE_END: &[u8] = b" HTTP/1.1\r\n";
+
+const _: () = assert!(TARGET_AT + TARGET_BYTES_MAX + LINE_END.len() + FIELDS_BYTES_MAX <= HEAD_BYTES_MAX);
+
+/// The fields of an earlier head.
+#[derive(Debug)]
+pub struct Familiar {
+    length: u16,
+    /// As they were parsed, their places counted from the first field's first byte.
+    request: Request,
+    bytes: [u8; FIELDS_BYTES_MAX],
+}
+
+impl Default for Familiar {
+    /// Knows nothing.
+    fn default() -> Familiar {
+        Familiar { length: 0, request: Request::UNREADABLE, bytes: [0; FIELDS_BYTES_MAX] }
+    }
+}
+
+impl Familiar {
+    /// Parses the head at the start of `buf` if it is a GET or PUT in HTTP/1.1 of a plain path with
+    /// the fields that are known.
+    pub fn parse(&self, buf: &[u8]) -> Option<Request> {
+        if self.length == 0 || buf.get(..TARGET_AT)? != self.request_line_start() {
+            return None;
+        }
+        let target = &buf[TARGET_AT..];
+        let target_len = target.iter().position(|byte| !IS_PLAIN[usize::from(*byte)])?;
+        let fields_at = TARGET_AT + target_len + LINE_END.len();
+        let length = usize::from(self.length);
+        let known = target.first() == Some(&b'/')
+            && target_len <= TARGET_BYTES_MAX
+            && target[target_len..].starts_with(LINE_END)
+            && constant_time::equal(&self.bytes[..length], buf.get(fields_at..fields_at + length)?);
+        known.then(|| {
+            let mut request = self.request.moved(fields_at as u16);
+            request.path = Span::new(TARGET_AT, target_len);
+            request
+        })
+    }
+
+    fn request_line_start(&self) -> &'static [u8] {
+        match self.request.method {
+            Method::Put => b"PUT ",
+            _ => b"GET ",
+        }
+    }
+
+    /// Keeps the fields of a head that was parsed, if it is one that can be recognised again.
+    pub fn keep(&mut self, request: &Request, head: &[u8]) {
+        let fields_at = TARGET_AT + request.path.len() + LINE_END.len();
+        let fields = head.get(fields_at..usize::from(request.head_len)).unwrap_or_default();
+        let plain = matches!(request.method, Method::Get | Method::Put)
+            && request.version == Version::Http11
+            && request.path.range().start == TARGET_AT
+            && request.query.is_none()
+            && head.get(..fields_at).is_some_and(|line| line.ends_with(LINE_END));
+        if plain && (1..=FIELDS_BYTES_MAX).contains(&fields.len()) {
+            self.bytes[..fields.len()].copy_from_slice(fields);
+            self.length = fields.len() as u16;
+            self.request = request.moved_back(fields_at as u16);
+        }
+    }
+}
+
+/// Bytes of a target without query that need no second look: printable ASCII but `?` and `#`.
+static IS_PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0x21;
+    while byte < 0x7f {
+        plain[byte] = byte != b'?' as usize && byte != b'#' as usize;
+        byte += 1;
+    }
+    plain
+};
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Familiar;
+    use crate::http::parse_head;
+
+    const FIELDS: &str =
+        "Host: localhost\r\nAuthorization: Bearer a.b.c\r\nIf-Match: \"x\"\r\nif-match: y\r\n\r\n";
+
+    fn familiar_with(head: &[u8]) -> Familiar {
+        let mut familiar = Familiar::default();
+        if let Ok(Some(request)) = parse_head(head, &mut 0) {
+            familiar.keep(&request, head);
+        }
+        familiar
+    }
+
+    #[test]
+    fn the_same_fields_are_recognised_behind_another_path() {
+        let familiar = familiar_with(format!("GET /api/kv/a HTTP/1.1\r\n{FIELDS}").as_bytes());
+        for path in ["/", "/api/kv/b", "/api/kv/a%20longer%20one", "//"] {
+            let head = format!("GET {path} HTTP/1.1\r\n{FIELDS}GET / HT");
+            let parsed = parse_head(head.as_bytes(), &mut 0).unwrap();
+            assert!(parsed.is_some());
+            assert_eq!(familiar.parse(head.as_bytes()), parsed, "{path}");
+        }
+        for line in [
+            "PUT / HTTP/1.1",
+            "GET /?q HTTP/1.1",
+            "GET / HTTP/1.0",
+            "GET x HTTP/1.1",
+            "GET  / HTTP/1.1",
+            "GET /#",
+        ] {
+            assert_eq!(familiar.parse(format!("{line}\r\n{FIELDS}").as_bytes()), None, "{line}");
+        }
+        assert_eq!(Familiar::default().parse(b"GET / HTTP/1.1\r\n\r\n"), None);
+    }
+
+    #[test]
+    fn a_head_that_is_not_all_here_or_differs_in_a_byte_is_not_recognised() {
+        let head = format!("PUT /api/kv/a HTTP/1.1\r\nContent-Length: 3\r\n{FIELDS}").into_bytes();
+        let familiar = familiar_with(&head);
+        assert!(familiar.parse(&head).is_some());
+        for end in 0..head.len() {
+            assert_eq!(familiar.parse(&head[..end]), None, "cut at {end}");
+        }
+        for at in 0..head.len() {
+            let mut other = head.clone();
+            other[at] ^= 1;
+            let parsed = parse_head(&other, &mut 0).ok().flatten();
+            assert!(familiar.parse(&other).is_none_or(|request| Some(request) == parsed), "byte {at}");
+        }
+    }
+
+    /// Request lines and fields of all kinds, so that many heads are well-formed.
+    fn heads() -> impl Strategy<Value = Vec<u8>> {
+        let line = prop_oneof![
+            "(GET|PUT) /[ -~]{0,12} HTTP/1\\.1",
+            "(GET|PUT|HEAD|DELETE) [ -~]{0,4}/[a-z?#%]{0,6} HTTP/1\\.[01]",
+            Just("\r\nGET /a HTTP/1.1".to_owned()),
+        ];
+        let field = prop_oneof![
+            Just("Host: h"),
+            Just("Content-Length: 5"),
+            Just("Transfer-Encoding: chunked"),
+            Just("Connection: close"),
+            Just("Expect: 100-continue"),
+            Just("Range: bytes=0-1"),
+            Just("X: y"),
+        ];
+        (line, prop::collection::vec(field, 0..5)).prop_map(|(line, fields)| {
+            let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+            format!("{line}\r\n{fields}\r\n").into_bytes()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+        #[test]
+        fn what_is_recognised_is_what_would_have_been_parsed(known in heads(), line in heads(), swap: bool) {
+            let familiar = familiar_with(&known);
+            let line_end = |head: &[u8]| memchr::memmem::find(&head[1..], b"\r\n").unwrap_or(0) + 1;
+            let mut head = line[..line_end(&line)].to_vec();
+            head.extend_from_slice(if swap { &line[line_end(&line)..] } else { &known[line_end(&known)..] });
+            if let Some(request) = familiar.parse(&head) {
+                prop_assert_eq!(parse_head(&head, &mut 0), Ok(Some(request)));
+            }
+        }
+    }
+}
