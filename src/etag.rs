@@ -19,16 +19,15 @@ pub struct Tags {
 impl Tags {
     /// Tags of the boot with this id.
     pub fn new(boot_id: u32) -> Tags {
-        let mut boot = [0; 8];
-        hex(u64::from(boot_id) << 32, &mut boot);
-        Tags { boot }
+        Tags { boot: hex(boot_id) }
     }
 
     /// The strong tag of a version, quotes included.
     pub fn tag(&self, version: Version) -> [u8; TAG_BYTES] {
         let mut tag = [b'"'; TAG_BYTES];
         tag[1..9].copy_from_slice(&self.boot);
-        hex(version.0, &mut tag[9..25]);
+        tag[9..17].copy_from_slice(&hex((version.0 >> 32) as u32));
+        tag[17..25].copy_from_slice(&hex(version.0 as u32));
         tag
     }
 
@@ -81,11 +80,15 @@ fn for_each_tag(mut list: &[u8], mut found: impl FnMut(bool, &[u8]) -> bool) -> 
     }
 }
 
-/// Writes the upper hexadecimal digits of a number, as many as fit.
-fn hex(number: u64, digits: &mut [u8]) {
-    for (at, digit) in digits.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(number >> (60 - 4 * at)) as usize & 15];
-    }
+/// The eight hexadecimal digits of a number, all at once: each half of a byte is spread to a byte of
+/// its own, and those above 9 are moved from behind `9` to `a`.
+fn hex(number: u32) -> [u8; 8] {
+    let spread = u64::from(number);
+    let spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
+    let spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    let spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = (spread + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    (spread + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -98,6 +101,16 @@ mod tests {
     #[test]
     fn a_tag_is_the_boot_id_and_the_version() {
         assert_eq!(&TAGS().tag(Version(0x0123_4567_89ab_cdef)), b"\"b0071d000123456789abcdef\"");
+    }
+
+    #[test]
+    fn every_digit_comes_out_at_every_place() {
+        for digit in 0..16 {
+            for place in 0..8 {
+                let number = digit << (4 * place);
+                assert_eq!(super::hex(number), *format!("{number:08x}").as_bytes());
+            }
+        }
     }
 
     #[test]

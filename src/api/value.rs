@@ -9,7 +9,7 @@ use crate::http::date::DATE_BYTES;
 use crate::http::negotiate::{self, RangeResult};
 use crate::http::{Field, Method, Request, Status, response};
 use crate::limits::ANSWER_COPY_BYTES_MAX;
-use crate::op::{Encoding, Entry, Large, Meta, Payload};
+use crate::op::{CONTENT_TYPE_DEFAULT, Encoding, Entry, Large, Meta, Payload};
 
 use super::coding::{Decode, Decoded};
 use super::kv;
@@ -17,8 +17,20 @@ use super::message::Problem;
 use super::{Api, Tail};
 
 /// The fields of every value, in one copy; tag and date are then written over their places.
-const VALIDATORS: &[u8] = b"X-Content-Type-Options: nosniff\r\nETag: \"bbbbbbbbvvvvvvvvvvvvvvvv\"\r\n\
-    Last-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
+macro_rules! validators {
+    () => {
+        "X-Content-Type-Options: nosniff\r\nETag: \"bbbbbbbbvvvvvvvvvvvvvvvv\"\r\n\
+         Last-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
+    };
+}
+const VALIDATORS: &[u8] = validators!().as_bytes();
+
+/// The same with all that the usual whole value has behind them, but for its length.
+const USUAL: &[u8] = concat!(
+    validators!(),
+    "Accept-Ranges: bytes\r\nContent-Type: application/octet-stream\r\nContent-Length: "
+)
+.as_bytes();
 const TAG_AT: usize = 39;
 const DATE_AT: usize = VALIDATORS.len() - 2 - DATE_BYTES;
 
@@ -49,6 +61,14 @@ impl Api {
     ) -> Tail<'a> {
         let len = entry.value.bytes().len();
         if request.is_plain() && entry.encoding == Encoding::Identity {
+            if entry.meta.expires_ms.is_none() && entry.content_type == CONTENT_TYPE_DEFAULT {
+                self.preamble.begin(out, Status::Ok);
+                self.write_tag_and_date(out, USUAL, &entry.meta);
+                response::decimal(out, len as u64);
+                out.extend_from_slice(b"\r\n");
+                self.end(Some((request, head)), close, out);
+                return self.value_behind(request, entry, 0..len, out);
+            }
             self.begin_value(out, Status::Ok, entry, now);
             out.extend_from_slice(b"Accept-Ranges: bytes\r\n");
             return self.finish_value(request, head, entry, 0..len, close, out);
@@ -162,15 +182,22 @@ impl Api {
 
     fn write_validators(&mut self, out: &mut Vec<u8>, meta: &Meta, form: Form, now: Now) {
         let at = out.len();
-        out.extend_from_slice(VALIDATORS);
-        out[at + TAG_AT..at + TAG_AT + TAG_BYTES].copy_from_slice(&self.tags.tag(meta.version));
-        let date = self.dates.get(meta.version.unix_ms() / 1_000);
-        out[at + DATE_AT..at + DATE_AT + DATE_BYTES].copy_from_slice(date);
+        self.write_tag_and_date(out, VALIDATORS, meta);
         if form == Form::Decoded {
             let mark_at = at + TAG_AT + TAG_BYTES - 1;
             out.splice(mark_at..mark_at, *b"-d");
         }
         kv::write_seconds_left(out, meta, now);
+    }
+
+    /// Appends fields that begin as [`VALIDATORS`] do, with this entry's tag and date in their places.
+    fn write_tag_and_date(&mut self, out: &mut Vec<u8>, fields: &[u8], meta: &Meta) {
+        let at = out.len();
+        out.extend_from_slice(fields);
+        let fields = &mut out[at..];
+        fields[TAG_AT..TAG_AT + TAG_BYTES].copy_from_slice(&self.tags.tag(meta.version));
+        let date = self.dates.get(meta.version.unix_ms() / 1_000);
+        fields[DATE_AT..DATE_AT + DATE_BYTES].copy_from_slice(date);
     }
 
     /// Ends the head of a value and decides how its bytes follow.
@@ -186,6 +213,17 @@ impl Api {
         response::field(out, "Content-Type: ", entry.content_type);
         response::content_length(out, part.len() as u64);
         self.end(Some((request, head)), close, out);
+        self.value_behind(request, entry, part, out)
+    }
+
+    /// Appends the bytes behind a head, or says how they follow.
+    fn value_behind<'a>(
+        &self,
+        request: &Request,
+        entry: &Entry<'a>,
+        part: Range<usize>,
+        out: &mut Vec<u8>,
+    ) -> Tail<'a> {
         if request.method == Method::Head {
             return Tail::None;
         }
