@@ -137,3 +137,20 @@ fn options_needs_no_credential_and_gets_no_room_for_a_body() {
     client.get("/livez").expect(200);
     node.assert_well();
 }
+
+#[test]
+fn a_small_refused_body_that_comes_late_meets_no_reset() {
+    let node = node();
+    let mut client = node.stranger();
+    client.send(&client.compose(
+        "PUT",
+        "/api/kv/a",
+        &[("Connection", "close"), ("Content-Length", "60000")],
+        b"",
+    ));
+    client.response().expect(401);
+    client.send(&[b'l'; 30_000]);
+    client.send(&[b'l'; 30_000]);
+    client.finish_sending();
+    client.expect_orderly_close();
+}

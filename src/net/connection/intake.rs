@@ -153,7 +153,10 @@ impl Connection {
                     true
                 }
                 Intake::Closed => {
-                    self.start = self.end;
+                    if self.start < self.end {
+                        self.start = self.end;
+                        self.stage = Stage::ClosingUnread;
+                    }
                     return;
                 }
             };
@@ -298,21 +301,19 @@ impl Connection {
         };
         self.start += u32::from(request.head_len);
         match request.framing {
-            Framing::None | Framing::Sized(0) => self.queue_refused(slot, core),
-            Framing::Sized(left) if left <= DRAIN_BYTES_MAX && !request.expect_continue => {
+            Framing::None | Framing::Sized(0) => {
+                if slot.close {
+                    self.intake = Intake::Closed;
+                }
+                self.push(slot, core);
+            }
+            Framing::Sized(left) if left <= DRAIN_BYTES_MAX && !request.expect_continue && !slot.close => {
                 self.intake = Intake::Skip { left };
                 self.begin_body_deadline(core);
-                self.queue_refused(slot, core);
+                self.push(slot, core);
             }
             Framing::Sized(_) | Framing::Chunked => self.refuse(Some(slot), problem, core),
         }
-    }
-
-    fn queue_refused(&mut self, slot: Slot, core: &mut Core) {
-        if slot.close {
-            self.intake = Intake::Closed;
-        }
-        self.push(slot, core);
     }
 
     /// Queues a problem as the last answer of this connection.
