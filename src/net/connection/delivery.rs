@@ -210,9 +210,9 @@ fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) {
                 job.ask(ticket, &operation);
                 core.mesh.ask(owner, job);
             }
-            Work::Scan(namespace, scan) => {
+            Work::Scan(namespace, scan, asker) => {
                 let mut job = core.mesh.job();
-                job.ask_scan(ticket, namespace, scan);
+                job.ask_scan(ticket, namespace, scan, asker);
                 if is_local {
                     core.scans.push_back((owner, job));
                 } else {
