@@ -217,12 +217,16 @@ impl Connection {
     }
 
     fn has_room(&self) -> bool {
-        // Of several queued requests, the ones before an upload are answered first.
-        let movable = match &self.intake {
-            Intake::Upload(_) => self.waiting_requests() <= 1,
-            _ => self.queue.is_none(),
-        };
-        movable || (self.end as usize) < BLOCK_BYTES
+        match &self.intake {
+            Intake::Upload(_) => !self.upload_waits(),
+            _ => self.queue.is_none() || (self.end as usize) < BLOCK_BYTES,
+        }
+    }
+
+    /// Of several queued requests, the ones before an upload are answered first: a complete body that
+    /// waits for them would be in nobody's budget.
+    fn upload_waits(&self) -> bool {
+        matches!(self.intake, Intake::Upload(_)) && self.waiting_requests() > 1
     }
 
     fn has_unparsed(&self) -> bool {
