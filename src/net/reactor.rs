@@ -361,7 +361,7 @@ impl Reactor {
         while let Some((ticket, decoded)) = self.core.helper.result() {
             let connection = self.connections.get_mut(ticket.connection as usize);
             if let Some(connection) = connection.filter(|it| it.generation == ticket.generation) {
-                connection.decoded(ticket, decoded);
+                connection.decoded(ticket, decoded, &self.core);
                 self.answer(ticket.connection);
             }
         }

@@ -21,7 +21,7 @@ use crate::api::{Call, Decoded, Gather, Problem};
 use crate::auth::Remembered;
 use crate::http::Request;
 use crate::limits::{BLOCK_BYTES, CONNECTION_HOPS_MAX, SMALL_BLOCK_BYTES};
-use crate::net::body::{Body, Upload};
+use crate::net::body::{Body, Reservation, Upload};
 use crate::net::buffers::Block;
 use crate::net::output::Backlog;
 use crate::net::reactor::Core;
@@ -59,8 +59,8 @@ enum State {
     Gathering(Box<Gather>),
     /// A helper thread is decoding its value.
     Decoding,
-    /// It has.
-    Decoded(Box<Decoded>),
+    /// It has. What it made is in the budget of bodies, if there was room.
+    Decoded(Box<Decoded>, Option<Reservation>),
     /// Answered already by what it asked for: a problem.
     Refused(Problem),
 }
