@@ -24,7 +24,10 @@ impl Connection {
         let mut progress = false;
         if let Some(backlog) = self.backlog.as_mut() {
             match backlog.flush(&mut self.stream) {
-                Ok(Written::All) => self.backlog = None,
+                Ok(Written::All) => {
+                    self.backlog = None;
+                    progress = true;
+                }
                 Ok(Written::Part(sent)) => progress = sent > 0,
                 Err(_) => return Life::Over,
             }
