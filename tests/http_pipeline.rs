@@ -272,3 +272,17 @@ fn what_follows_a_close_is_not_served() {
     client.expect_close();
     node.client().get(&kv("kept")).expect(200);
 }
+
+#[test]
+fn the_last_answer_is_whole_although_the_client_goes_on_sending() {
+    let node = Node::start(|_| {});
+    let mut client = node.client();
+    let value = vec![b'v'; 7_000_000];
+    client.put(&kv("last"), &value).expect(201);
+    let mut bytes = client.compose("GET", &kv("last"), &[("Connection", "close")], b"");
+    // More than the node reads along with the request.
+    bytes.extend(client.compose("GET", "/livez", &[], b"").repeat(2_000));
+    client.send(&bytes);
+    assert!(client.response().expect(200).body == value);
+    client.expect_orderly_close();
+}

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Node, Trouble, kv};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// Long enough that a busy machine cannot blur what is measured, short enough to wait for.
@@ -122,4 +123,24 @@ fn a_large_upload_at_a_fair_pace_outlives_the_timeouts() {
     client.send(&[7; 100_000]);
     client.response().expect(201);
     assert_eq!(client.get(&kv("paced")).body.len(), 5_000_000);
+}
+
+#[test]
+fn a_steady_reader_of_a_long_pipeline_outlives_the_timeouts() {
+    const GETS: usize = 200;
+    const PACE: Duration = Duration::from_millis(25);
+    let node = node();
+    let mut client = node.client();
+    client.put(&kv("steady"), vec![7; 60_000]).expect(201);
+    socket2::SockRef::from(client.stream()).set_recv_buffer_size(16 * 1024).unwrap();
+    let gets = client.compose("GET", &kv("steady"), &[], b"").repeat(GETS);
+    let mut writer = client.stream().try_clone().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || writer.write_all(&gets).unwrap());
+        let (_never, pause) = std::sync::mpsc::channel::<()>();
+        for _ in 0..GETS {
+            assert_eq!(client.response().expect(200).body.len(), 60_000);
+            let _ = pause.recv_timeout(PACE);
+        }
+    });
 }

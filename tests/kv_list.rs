@@ -7,6 +7,7 @@ use common::{Client, Node, Random, Shared, kv, percent_encoded, token};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 fn node() -> Arc<Node> {
     static SHARED: Shared = Shared::new();
@@ -240,4 +241,34 @@ fn listing_needs_its_own_grant() {
     lister.get(&kv("x")).expect(403);
     let mut reader = node.stranger().with_token(&token::with_grants(&["kv:read", "kv:write", "kv:delete"]));
     assert_eq!(reader.get("/api/kv").expect(403).field("x-required-grants"), Some("kv:list"));
+}
+
+#[test]
+fn a_listing_whose_client_has_gone_holds_up_no_other() {
+    let node = Node::start(|setup| {
+        setup.workers(2);
+    });
+    let mut client = node.client();
+    for thousand in 0..50 {
+        let puts: Vec<_> = (0..1_000)
+            .map(|at| json!({"op": "put", "key": format!("{thousand}-{at}"), "value": ""}))
+            .collect();
+        client.call("POST", "/api/kv/batch", &[], json!(puts).to_string().as_bytes()).expect(200);
+    }
+    let timed = |client: &mut Client| {
+        let began = Instant::now();
+        client.get("/api/kv?limit=1").expect(200);
+        began.elapsed()
+    };
+    let alone = timed(&mut client).max(timed(&mut client));
+    for _ in 0..300 {
+        let mut gone = node.client();
+        let listing = gone.compose("GET", "/api/kv", &[], b"");
+        // The first answer says that the listing has begun.
+        gone.send(&[gone.compose("GET", "/livez", &[], b""), listing].concat());
+        gone.response().expect(200);
+        socket2::SockRef::from(gone.stream()).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    let after = timed(&mut client);
+    assert!(after < alone * 60, "{after:?} behind 300 of {alone:?} each that nobody waits for");
 }

@@ -63,6 +63,24 @@ fn requests_under_way_on_many_connections_are_all_answered() {
 }
 
 #[test]
+fn an_answer_under_way_is_whole_although_the_client_asks_again() {
+    let mut node = Node::start(|_| {});
+    let value = vec![b'w'; 7_000_000];
+    let mut client = node.client();
+    client.put(&kv("whole"), &value).expect(201);
+    client.send(&client.compose("GET", &kv("whole"), &[], b""));
+    assert!(client.hears_within(Duration::from_secs(10)));
+    let mut witness = idle(&node);
+    node.signal(Signal::TERM);
+    witness.expect_orderly_close();
+    client.send(&client.compose("GET", &kv("whole"), &[], b""));
+    assert!(client.response().expect(200).body == value);
+    client.expect_orderly_close();
+    drop(client);
+    assert_eq!(node.wait(Duration::from_secs(5)).code, Some(0));
+}
+
+#[test]
 fn an_idle_node_ends_at_once() {
     let mut node = Node::start(|setup| {
         setup.workers(2);

@@ -41,6 +41,18 @@ pub struct Decoded {
     pub(super) encoded: Large,
 }
 
+impl Decoded {
+    /// Bytes that decoding made, for one client, beside those that the store has.
+    pub fn made_bytes(&self) -> usize {
+        self.result.as_ref().map_or(0, |value| value.len())
+    }
+
+    /// Whether the client must get these bytes since they are nowhere else.
+    pub fn is_last_copy(&self) -> bool {
+        self.about.deleted
+    }
+}
+
 impl Decode {
     /// The work of decoding an entry; `limit` bounds the result. Copies a small value, shares a
     /// large one.

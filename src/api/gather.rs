@@ -6,6 +6,8 @@
 //! the cores. Pieces for one shard must be applied in the order in which they were handed out:
 //! that is what keeps the operations of a batch on one key in order.
 
+use std::sync::Weak;
+
 use crate::clock::Now;
 use crate::http::{Method, Request, Status, response};
 use crate::limits::CONNECTION_HOPS_MAX;
@@ -46,8 +48,9 @@ pub struct Piece<'a> {
 pub enum Work<'a> {
     /// An operation on one of its keys.
     Operation(Operation<'a>),
-    /// To go through its keys. The scan is brought back when it is done.
-    Scan(Namespace, Box<Scan>),
+    /// To go through its keys. The scan is brought back when it is done, or when nobody holds the
+    /// other end any more: whoever asked has gone.
+    Scan(Namespace, Box<Scan>, Weak<()>),
 }
 
 impl Api {

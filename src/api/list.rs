@@ -4,6 +4,8 @@
 //! smallest of all are the page. The cursor is the last name answered, so it stays where it is
 //! while keys come and go.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
@@ -27,6 +29,8 @@ pub(super) struct List {
     answered: usize,
     found: Vec<Listed>,
     more: bool,
+    /// Held as long as anyone waits for the page.
+    asker: Arc<()>,
 }
 
 /// What the query asks for.
@@ -40,7 +44,15 @@ struct Wanted {
 impl Api {
     pub(super) fn list(&self, request: &Request, head: &[u8]) -> Result<List, Problem> {
         let wanted = wanted(request.query.map_or(b"", |query| query.of(head)))?;
-        Ok(List { wanted, shards: self.shards, asked: 0, answered: 0, found: Vec::new(), more: false })
+        Ok(List {
+            wanted,
+            shards: self.shards,
+            asked: 0,
+            answered: 0,
+            found: Vec::new(),
+            more: false,
+            asker: Arc::new(()),
+        })
     }
 }
 
@@ -53,7 +65,8 @@ impl List {
         self.asked += 1;
         let Wanted { prefix, after, limit } = &self.wanted;
         let scan = Box::new(Scan::new(prefix, after, *limit));
-        Some(Piece { index: shard as u32, shard, work: Work::Scan(Namespace::KV, scan) })
+        let work = Work::Scan(Namespace::KV, scan, Arc::downgrade(&self.asker));
+        Some(Piece { index: shard as u32, shard, work })
     }
 
     /// Merges a shard's page. No more names are kept than the page may have.

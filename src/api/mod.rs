@@ -210,15 +210,14 @@ impl Api {
     ) -> Result<Call, Problem> {
         let route = match routes::find(request.path.of(head), request.method)? {
             Routed::To(route) => route,
-            Routed::Options(methods) => return Ok(Call::Page(Page::Options(methods))),
+            Routed::Options(methods) => {
+                self.check_declared(request, Body::Ignored)?;
+                return Ok(Call::Page(Page::Options(methods)));
+            }
         };
         let grants = self.authorize(request, head, route, remembered)?;
+        self.check_declared(request, route.body)?;
         let body_bytes_max = self.body_bytes_max(route.body);
-        if let Framing::Sized(declared) = request.framing
-            && declared > body_bytes_max
-        {
-            return Err(self.body_too_large(route.body));
-        }
         Ok(match route.endpoint {
             Endpoint::Key(verb) => {
                 let key = decode_key(request, head, route.path)?;
@@ -262,6 +261,16 @@ impl Api {
             Need::AnyOf(needed) => (identity.grants.intersects(needed), needed),
         };
         if may { Ok(identity.grants) } else { Err(Problem::Forbidden(needed)) }
+    }
+
+    /// Refuses a declared size over what the route takes.
+    fn check_declared(&self, request: &Request, body: Body) -> Result<(), Problem> {
+        match request.framing {
+            Framing::Sized(declared) if declared > self.body_bytes_max(body) => {
+                Err(self.body_too_large(body))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn body_bytes_max(&self, body: Body) -> u64 {

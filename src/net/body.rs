@@ -3,7 +3,8 @@
 //!
 //! A sized body is read from the socket straight into its place. A chunked one passes through the
 //! block and its reservation grows with it. The budget is reserved before a byte is asked for, so a
-//! crowd of uploads is refused, not swallowed.
+//! crowd of uploads is refused, not swallowed. Values that were decoded for one client draw on it
+//! too, until they are sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,9 +28,34 @@ impl BodyBudget {
         Arc::new(BodyBudget { left_bytes: AtomicUsize::new(bytes) })
     }
 
-    fn take(&self, bytes: usize) -> bool {
+    /// A part of what is left, if that is enough.
+    pub fn reserve(self: &Arc<BodyBudget>, bytes: usize) -> Option<Reservation> {
+        let mut reservation = Reservation { bytes: 0, budget: self.clone() };
+        reservation.grow(bytes).then_some(reservation)
+    }
+}
+
+/// A part of the budget, until it is dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    bytes: usize,
+    budget: Arc<BodyBudget>,
+}
+
+impl Reservation {
+    fn grow(&mut self, bytes: usize) -> bool {
         let left = |left: usize| left.checked_sub(bytes);
-        self.left_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok()
+        let taken = self.budget.left_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok();
+        if taken {
+            self.bytes += bytes;
+        }
+        taken
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.budget.left_bytes.fetch_add(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -40,8 +66,7 @@ pub struct Upload {
     /// How much of a sized body has come. A chunked one is as long as what has come.
     filled: usize,
     framing: UploadFraming,
-    reserved: usize,
-    budget: Arc<BodyBudget>,
+    reservation: Reservation,
 }
 
 #[derive(Debug)]
@@ -64,16 +89,8 @@ pub enum UploadError {
 impl Upload {
     /// A body whose size the head told.
     pub fn sized(bytes: usize, budget: &Arc<BodyBudget>) -> Result<Upload, UploadError> {
-        if !budget.take(bytes) {
-            return Err(UploadError::NoRoom);
-        }
-        Ok(Upload {
-            bytes: vec![0; bytes],
-            filled: 0,
-            framing: UploadFraming::Sized,
-            reserved: bytes,
-            budget: budget.clone(),
-        })
+        let reservation = budget.reserve(bytes).ok_or(UploadError::NoRoom)?;
+        Ok(Upload { bytes: vec![0; bytes], filled: 0, framing: UploadFraming::Sized, reservation })
     }
 
     /// A body whose end only its chunks tell.
@@ -82,8 +99,7 @@ impl Upload {
             bytes: Vec::new(),
             filled: 0,
             framing: UploadFraming::Chunked { decoder, bytes_max: bytes_max as usize },
-            reserved: 0,
-            budget: budget.clone(),
+            reservation: Reservation { bytes: 0, budget: budget.clone() },
         }
     }
 
@@ -123,12 +139,11 @@ impl Upload {
                     if length > *bytes_max {
                         return Err(UploadError::TooLarge);
                     }
-                    if length > self.reserved {
-                        let step = (length - self.reserved).max(CHUNKED_STEP_BYTES);
-                        if !self.budget.take(step) {
+                    if length > self.reservation.bytes {
+                        let step = (length - self.reservation.bytes).max(CHUNKED_STEP_BYTES);
+                        if !self.reservation.grow(step) {
                             return Err(UploadError::NoRoom);
                         }
-                        self.reserved += step;
                     }
                     self.bytes.extend_from_slice(decoded.data);
                     self.filled = length;
@@ -144,12 +159,6 @@ impl Upload {
     pub fn finish(mut self) -> Body {
         let bytes = std::mem::take(&mut self.bytes);
         if bytes.len() > VALUE_COPY_BYTES_MAX { Body::Large(Large::new(bytes)) } else { Body::Small(bytes) }
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        self.budget.left_bytes.fetch_add(self.reserved, Ordering::Relaxed);
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 use std::ops::Range;
 
+use crate::net::body::Reservation;
 use crate::op::Large;
 
 /// Pieces handed to the system in one call.
@@ -39,6 +40,8 @@ impl Piece {
 #[derive(Debug, Default)]
 pub struct Backlog {
     pieces: VecDeque<Piece>,
+    /// What a piece draws on the budget of bodies, as long as anything is unsent.
+    held: Option<Reservation>,
 }
 
 /// What came of writing.
@@ -63,6 +66,11 @@ impl Backlog {
         if !range.is_empty() {
             self.pieces.push_back(Piece::Large { value, range });
         }
+    }
+
+    /// Keeps a reservation until everything is sent.
+    pub fn hold(&mut self, reservation: Reservation) {
+        self.held = Some(reservation);
     }
 
     /// Writes as much as the socket takes.

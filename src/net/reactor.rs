@@ -361,7 +361,7 @@ impl Reactor {
         while let Some((ticket, decoded)) = self.core.helper.result() {
             let connection = self.connections.get_mut(ticket.connection as usize);
             if let Some(connection) = connection.filter(|it| it.generation == ticket.generation) {
-                connection.decoded(ticket, decoded);
+                connection.decoded(ticket, decoded, &self.core);
                 self.answer(ticket.connection);
             }
         }
@@ -430,9 +430,10 @@ impl Reactor {
     /// Goes on with the listing in front, for a slice.
     fn scan(&mut self) {
         let Some((_, job)) = self.core.scans.front_mut() else { return };
-        let done = job.scan_mut().is_none_or(|(namespace, scan)| {
-            self.core.shard.scan(namespace, scan, SCAN_ENTRIES_PER_TURN, self.core.now)
-        });
+        let done = job.is_abandoned()
+            || job.scan_mut().is_none_or(|(namespace, scan)| {
+                self.core.shard.scan(namespace, scan, SCAN_ENTRIES_PER_TURN, self.core.now)
+            });
         if done && let Some((asker, job)) = self.core.scans.pop_front() {
             if asker != self.core.mesh.me() {
                 return self.core.mesh.answer(asker, job);

@@ -8,6 +8,8 @@
 //!
 //! Jobs are boxed once and reused: in the steady state none is allocated.
 
+use std::sync::Weak;
+
 use crate::clock::Version;
 use crate::op::{
     Action, Condition, Encoding, Entry, Expiry, Large, Meta, Namespace, Operation, Outcome, Payload, Step,
@@ -49,7 +51,7 @@ enum Work {
     None,
     Asked(Asked),
     Answered(Answered),
-    Scan(Namespace, Box<Scan>),
+    Scan(Namespace, Box<Scan>, Weak<()>),
 }
 
 /// [`Operation`] with lengths instead of slices. The bytes follow each other in this order: key,
@@ -184,12 +186,13 @@ impl Job {
         });
     }
 
-    /// Packs a scan, which travels as it is in both directions.
-    pub fn ask_scan(&mut self, ticket: Ticket, namespace: Namespace, scan: Box<Scan>) {
+    /// Packs a scan, which travels as it is in both directions. `asker` dangles once nobody waits
+    /// for it.
+    pub fn ask_scan(&mut self, ticket: Ticket, namespace: Namespace, scan: Box<Scan>, asker: Weak<()>) {
         self.ticket = ticket;
         self.bytes.clear();
         self.large = None;
-        self.work = Work::Scan(namespace, scan);
+        self.work = Work::Scan(namespace, scan, asker);
     }
 
     /// The hash of the key asked for, for prefetching.
@@ -235,15 +238,20 @@ impl Job {
     /// The scan asked for, if it is one.
     pub fn scan_mut(&mut self) -> Option<(Namespace, &mut Scan)> {
         match &mut self.work {
-            Work::Scan(namespace, scan) => Some((*namespace, scan)),
+            Work::Scan(namespace, scan, _) => Some((*namespace, scan)),
             _ => None,
         }
+    }
+
+    /// Whether it is a scan that nobody waits for any more.
+    pub fn is_abandoned(&self) -> bool {
+        matches!(&self.work, Work::Scan(_, _, asker) if asker.strong_count() == 0)
     }
 
     /// Takes the scan out, for whoever asked.
     pub fn take_scan(&mut self) -> Option<Box<Scan>> {
         match std::mem::take(&mut self.work) {
-            Work::Scan(_, scan) => Some(scan),
+            Work::Scan(_, scan, _) => Some(scan),
             other => {
                 self.work = other;
                 None

@@ -43,7 +43,7 @@ impl Connection {
             (Stage::Lingering { .. }, _) => Deadline::Linger,
             _ if self.backlog.is_some() => Deadline::Write,
             (_, Intake::InBlock { .. } | Intake::Upload(_) | Intake::Skip { .. }) => match self.deadline {
-                body @ Deadline::Body { .. } => body,
+                body @ Deadline::Body { .. } if !self.upload_waits() => body,
                 _ => Deadline::Body { started_ms: now_ms },
             },
             (_, Intake::Head) if self.partial => Deadline::Head,
@@ -72,6 +72,10 @@ impl Connection {
     pub fn timed_out(&mut self, core: &mut Core, id: u32) -> Life {
         match (self.deadline, &self.intake) {
             (Deadline::Idle, _) if self.queue.is_some() => {
+                self.set_deadline(core, true);
+                Life::Open
+            }
+            (Deadline::Body { .. }, _) if self.upload_waits() => {
                 self.set_deadline(core, true);
                 Life::Open
             }

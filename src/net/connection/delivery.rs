@@ -9,7 +9,7 @@ use std::io::{self, IoSlice};
 use mio::net::TcpStream;
 
 use super::{Connection, Intake, Life, Stage, State};
-use crate::api::{Call, Decoded, Gather, Tail, Work};
+use crate::api::{Call, Decoded, Gather, Problem, Tail, Work};
 use crate::http::response;
 use crate::net::output::{Backlog, Written, write_slices};
 use crate::net::reactor::Core;
@@ -24,7 +24,10 @@ impl Connection {
         let mut progress = false;
         if let Some(backlog) = self.backlog.as_mut() {
             match backlog.flush(&mut self.stream) {
-                Ok(Written::All) => self.backlog = None,
+                Ok(Written::All) => {
+                    self.backlog = None;
+                    progress = true;
+                }
                 Ok(Written::Part(sent)) => progress = sent > 0,
                 Err(_) => return Life::Over,
             }
@@ -51,6 +54,7 @@ impl Connection {
             let (request, close) = (&slot.request, slot.close);
             let ticket =
                 Ticket { connection: id, generation: self.generation, request: self.front, piece: 0 };
+            let mut made = None;
             let tail = match (&mut slot.state, &mut slot.call) {
                 (State::Incomplete, _) => {
                     if std::mem::take(&mut self.continue_due) {
@@ -85,10 +89,12 @@ impl Connection {
                     Some(outcome) => core.api.answer(request, head, call, &outcome, close, scratch, core.now),
                     None => return Err(io::ErrorKind::InvalidData.into()),
                 },
-                (State::Decoded(_), _) => {
-                    let State::Decoded(decoded) = std::mem::replace(&mut slot.state, State::Decoding) else {
+                (State::Decoded(..), _) => {
+                    let State::Decoded(decoded, room) = std::mem::replace(&mut slot.state, State::Decoding)
+                    else {
                         unreachable!("matched above")
                     };
+                    made = room;
                     core.api.answer_decoded(request, head, *decoded, close, scratch, core.now)
                 }
                 (State::Ready, Some(Call::Gather(call))) => {
@@ -124,6 +130,9 @@ impl Connection {
                 Tail::None if scratch.len() < SCRATCH_BYTES => None,
                 tail => {
                     send(&mut self.stream, &mut self.backlog, scratch, tail)?;
+                    if let (Some(backlog), Some(made)) = (&mut self.backlog, made) {
+                        backlog.hold(made);
+                    }
                     None
                 }
             };
@@ -175,13 +184,18 @@ impl Connection {
         core.mesh.recycle(job);
     }
 
-    /// A helper thread has decoded the value that the front of the queue waits for.
-    pub fn decoded(&mut self, ticket: Ticket, decoded: Decoded) {
+    /// A helper thread has decoded the value that the front of the queue waits for. Without room for
+    /// it the client is told to come again, unless it is the last it will hear of these bytes.
+    pub fn decoded(&mut self, ticket: Ticket, decoded: Decoded, core: &Core) {
         if let Some(slot) = self.queue.as_mut().and_then(|queue| queue.front_mut())
             && ticket.request == self.front
             && matches!(slot.state, State::Decoding)
         {
-            slot.state = State::Decoded(Box::new(decoded));
+            let room = core.bodies.reserve(decoded.made_bytes());
+            slot.state = match room.is_some() || decoded.is_last_copy() {
+                true => State::Decoded(Box::new(decoded), room),
+                false => State::Refused(Problem::Busy),
+            };
         }
     }
 
@@ -210,9 +224,9 @@ fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) {
                 job.ask(ticket, &operation);
                 core.mesh.ask(owner, job);
             }
-            Work::Scan(namespace, scan) => {
+            Work::Scan(namespace, scan, asker) => {
                 let mut job = core.mesh.job();
-                job.ask_scan(ticket, namespace, scan);
+                job.ask_scan(ticket, namespace, scan, asker);
                 if is_local {
                     core.scans.push_back((owner, job));
                 } else {

@@ -153,7 +153,10 @@ impl Connection {
                     true
                 }
                 Intake::Closed => {
-                    self.start = self.end;
+                    if self.start < self.end {
+                        self.start = self.end;
+                        self.stage = Stage::ClosingUnread;
+                    }
                     return;
                 }
             };
@@ -225,19 +228,21 @@ impl Connection {
             Framing::Sized(bytes) => Some(bytes as usize),
             Framing::Chunked => None,
         };
+        // Compared with the room that is left: a sum with what the head declares could wrap around.
         let fits =
-            |at: u32| body_bytes.is_some_and(|bytes| (at + head_bytes) as usize + bytes <= BLOCK_BYTES);
+            |at: u32| body_bytes.is_some_and(|bytes| bytes <= BLOCK_BYTES - (at + head_bytes) as usize);
         let is_large = self.block.as_ref().is_some_and(|block| block.len() == BLOCK_BYTES);
         if is_large && !fits(self.start) && self.queue.is_none() && fits(0) {
             self.compact();
             slot.at = 0;
         }
         let body_at = self.start + head_bytes;
-        let is_here = body_bytes.is_some_and(|bytes| body_at as usize + bytes <= self.end as usize);
-        self.continue_due = request.expect_continue && !is_here && body_at == self.end;
+        // A body has at least a byte, so one that has begun to come needs no invitation.
+        self.continue_due = request.expect_continue && body_at == self.end;
+        let is_in_block = is_large && fits(self.start);
         self.start = body_at;
         match body_bytes {
-            Some(bytes) if is_large && body_at as usize + bytes <= BLOCK_BYTES => {
+            Some(bytes) if is_in_block => {
                 self.push(slot, core);
                 self.intake = Intake::InBlock { body_at, length: bytes as u32 };
             }
@@ -305,21 +310,19 @@ impl Connection {
         };
         self.start += u32::from(request.head_len);
         match request.framing {
-            Framing::None | Framing::Sized(0) => self.queue_refused(slot, core),
-            Framing::Sized(left) if left <= DRAIN_BYTES_MAX && !request.expect_continue => {
+            Framing::None | Framing::Sized(0) => {
+                if slot.close {
+                    self.intake = Intake::Closed;
+                }
+                self.push(slot, core);
+            }
+            Framing::Sized(left) if left <= DRAIN_BYTES_MAX && !request.expect_continue && !slot.close => {
                 self.intake = Intake::Skip { left };
                 self.begin_body_deadline(core);
-                self.queue_refused(slot, core);
+                self.push(slot, core);
             }
             Framing::Sized(_) | Framing::Chunked => self.refuse(Some(slot), problem, core),
         }
-    }
-
-    fn queue_refused(&mut self, slot: Slot, core: &mut Core) {
-        if slot.close {
-            self.intake = Intake::Closed;
-        }
-        self.push(slot, core);
     }
 
     /// Queues a problem as the last answer of this connection.

@@ -21,7 +21,7 @@ use crate::api::{Call, Decoded, Gather, Problem};
 use crate::auth::Remembered;
 use crate::http::{Familiar, Request};
 use crate::limits::{BLOCK_BYTES, CONNECTION_HOPS_MAX, SMALL_BLOCK_BYTES};
-use crate::net::body::{Body, Upload};
+use crate::net::body::{Body, Reservation, Upload};
 use crate::net::buffers::Block;
 use crate::net::output::Backlog;
 use crate::net::reactor::Core;
@@ -59,8 +59,8 @@ enum State {
     Gathering(Box<Gather>),
     /// A helper thread is decoding its value.
     Decoding,
-    /// It has.
-    Decoded(Box<Decoded>),
+    /// It has. What it made is in the budget of bodies, if there was room.
+    Decoded(Box<Decoded>, Option<Reservation>),
     /// Answered already by what it asked for: a problem.
     Refused(Problem),
 }
@@ -131,9 +131,9 @@ pub struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Open,
-    /// Its last answer was given; drop it when that is sent.
+    /// Its last answer was given, as the client asked for; drop it when that is sent.
     Closing,
-    /// As `Closing`, but the client may still be sending.
+    /// As `Closing`, but the client is sending or may be.
     ClosingUnread,
     /// The last answer is sent; input is thrown away.
     Lingering {
@@ -186,11 +186,12 @@ impl Connection {
         self.deadline_ms
     }
 
-    /// Whether nothing of a request is here and nothing of an answer is left.
+    /// Whether nothing of a request is here, as far as is known, and nothing of an answer is left.
     pub fn is_idle(&self) -> bool {
         self.queue.is_none()
             && self.backlog.is_none()
             && self.start == self.end
+            && !self.can_read()
             && matches!(self.intake, Intake::Head)
             && self.stage == Stage::Open
     }
@@ -219,12 +220,16 @@ impl Connection {
     }
 
     fn has_room(&self) -> bool {
-        // Of several queued requests, the ones before an upload are answered first.
-        let movable = match &self.intake {
-            Intake::Upload(_) => self.waiting_requests() <= 1,
-            _ => self.queue.is_none(),
-        };
-        movable || (self.end as usize) < BLOCK_BYTES
+        match &self.intake {
+            Intake::Upload(_) => !self.upload_waits(),
+            _ => self.queue.is_none() || (self.end as usize) < BLOCK_BYTES,
+        }
+    }
+
+    /// Of several queued requests, the ones before an upload are answered first: a complete body that
+    /// waits for them would be in nobody's budget.
+    fn upload_waits(&self) -> bool {
+        matches!(self.intake, Intake::Upload(_)) && self.waiting_requests() > 1
     }
 
     fn has_unparsed(&self) -> bool {
@@ -258,7 +263,8 @@ impl Connection {
     /// The last answer is with the system.
     fn finish(&mut self, core: &mut Core) -> Life {
         match self.stage {
-            Stage::ClosingUnread if !self.ended => {
+            Stage::Closing if !self.readable && !core.draining => Life::Over,
+            Stage::Closing | Stage::ClosingUnread if !self.ended => {
                 // Closing now would reset the connection and could take the answer with it.
                 if self.stream.shutdown(Shutdown::Write).is_err() {
                     return Life::Over;
@@ -279,12 +285,7 @@ impl Connection {
     /// Gives the block back when it is empty; moves the start of a head into a small one.
     fn release_block(&mut self, core: &mut Core) {
         let unread = (self.end - self.start) as usize;
-        if matches!(self.intake, Intake::Closed) && unread > 0 {
-            if self.stage == Stage::Closing {
-                self.stage = Stage::ClosingUnread;
-            }
-            self.start = self.end;
-        } else if unread > 0 {
+        if unread > 0 && !matches!(self.intake, Intake::Closed) {
             let waits = matches!(self.intake, Intake::Head) && self.partial && !self.readable;
             if waits && unread <= SMALL_BLOCK_BYTES {
                 self.park(core);
@@ -312,12 +313,18 @@ impl Connection {
             return Life::Over;
         }
         // A head that has begun is finished too, and is then the last.
-        let begun = matches!(self.intake, Intake::Head) && self.start < self.end;
-        if !begun && let Some(slot) = self.queue.as_mut().and_then(|queue| queue.back_mut()) {
-            slot.close = true;
-            if matches!(self.intake, Intake::Head) {
-                self.intake = Intake::Closed;
-            }
+        let at_head = matches!(self.intake, Intake::Head);
+        if at_head && (self.start < self.end || self.can_read()) {
+            return Life::Open;
+        }
+        match self.queue.as_mut().and_then(|queue| queue.back_mut()) {
+            Some(slot) => slot.close = true,
+            // The last answer is on its way: it did not say so, so the client may well ask again.
+            None if at_head => self.stage = Stage::ClosingUnread,
+            None => {}
+        }
+        if at_head {
+            self.intake = Intake::Closed;
         }
         Life::Open
     }

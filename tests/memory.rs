@@ -1,0 +1,84 @@
+//! What clients make the node hold for them stays within its memory limit, whatever they leave unread.
+
+mod common;
+
+use common::{Client, Node, kv, process};
+use std::io::Write;
+
+const MIB: u64 = 1024 * 1024;
+
+/// A node of 64 MiB, a quarter of which is for bodies in flight, that holds a small value which
+/// decodes to a large one.
+fn node() -> Node {
+    let node = Node::start(|setup| {
+        setup.set("store.memory_limit", "64MiB");
+    });
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(&[0; 7_000_000]).unwrap();
+    let zipped = encoder.finish().unwrap();
+    node.client().call("PUT", &kv("zipped"), &[("Content-Encoding", "gzip")], &zipped).expect(201);
+    node
+}
+
+#[test]
+fn decoded_values_that_nobody_reads_are_in_the_budget() {
+    let node = node();
+    let mut clients: Vec<Client> = (0..40).map(|_| node.client()).collect();
+    for client in &mut clients {
+        client.send(&client.compose("GET", &kv("zipped"), &[], b""));
+    }
+    for client in &mut clients {
+        assert!(client.hears_within(common::client::PATIENCE));
+    }
+    let resident = process::resident_bytes(node.pid());
+    assert!(resident < 64 * MIB, "{} MiB", resident / MIB);
+    let mut statuses: Vec<u16> = clients.iter_mut().map(|client| client.response().status).collect();
+    statuses.sort_unstable();
+    statuses.dedup();
+    assert_eq!(statuses, [200, 503]);
+    // What was read has made room again.
+    assert_eq!(node.client().get(&kv("zipped")).expect(200).body.len(), 7_000_000);
+    node.assert_well();
+}
+
+#[test]
+fn bodies_that_wait_behind_a_slow_answer_are_in_the_budget() {
+    const UPLOADS: usize = 20;
+    const SLOW: usize = 20;
+    let node = node();
+    let mut client = node.client();
+    let slow = client.compose("HEAD", &kv("zipped"), &[], b"").repeat(SLOW);
+    // Values are decoded one after the other, so these make each of the slow ones take its time.
+    let mut crowd: Vec<Client> = (0..10).map(|_| node.client()).collect();
+    crowd.iter_mut().for_each(|other| other.send(&slow));
+    let body = vec![b'b'; 7_000_000];
+    let length = body.len().to_string();
+    let head = client.compose("PUT", &kv("queued"), &[("Content-Length", &length)], b"");
+    let mut writer = client.stream().try_clone().unwrap();
+    let mut witness = node.client();
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(move || {
+            writer.write_all(&slow).unwrap();
+            for _ in 0..UPLOADS {
+                writer.write_all(&head).unwrap();
+                // So many turns later the node has read all that was sent, and this head by itself.
+                for _ in 0..32 {
+                    witness.get("/livez").expect(200);
+                }
+                writer.write_all(&body).unwrap();
+            }
+        });
+        let mut peak = 0;
+        while !sending.is_finished() {
+            peak = peak.max(process::resident_bytes(node.pid()));
+            std::thread::yield_now();
+        }
+        assert!(peak < 64 * MIB, "{} MiB", peak / MIB);
+    });
+    for _ in 0..SLOW {
+        client.response_to("HEAD").expect(200);
+    }
+    for at in 0..UPLOADS {
+        client.response().expect(if at == 0 { 201 } else { 200 });
+    }
+}
