@@ -194,13 +194,14 @@ fn check(answer: &Response, expected: &Expected) {
     assert!(!answer.closes(), "{answer}");
 }
 
-/// Sends pipelines of 1 to 64 requests, each at once, while their answers are read and checked.
+/// Sends pipelines of 1 to 64 and more requests, each at once, while their answers are read and checked.
 fn run(node: &Node, random: &mut Random, id: usize, rounds: usize) {
     let mut client = node.client();
     let names = (0..12).map(|at| format!("pipeline-{id}-{at}")).collect();
     let mut model = Model { keys: HashMap::new(), names };
     for round in 0..rounds {
-        let count = if round < 64 { round + 1 } else { 1 + random.below(64) };
+        // Every depth up to 64, then any, deeper than what a node may queue for a connection.
+        let count = if round < 64 { round + 1 } else { 1 + random.below(300) };
         let mut stream = Vec::new();
         let expected: Vec<_> = (0..count).map(|_| model.step(&client, random, &mut stream)).collect();
         // A thread of its own for writing: a node that waits for its answers to be read stops reading.
@@ -257,6 +258,27 @@ fn a_thousand_gets_in_one_write_are_all_answered() {
             assert_eq!(client.response().expect(200).text(), format!("value {}", at % 100));
         }
     });
+}
+
+#[test]
+fn small_puts_in_one_write_are_all_answered_however_many() {
+    for workers in [1, 2] {
+        let node = Node::start(|setup| {
+            setup.workers(workers);
+        });
+        let mut client = node.client();
+        for count in (1..=140).chain([500, 1_000]) {
+            let mut stream = Vec::new();
+            for at in 0..count {
+                stream.extend(client.compose("PUT", &kv(format!("small-{at}")), &[], b"v"));
+            }
+            client.send(&stream);
+            for at in 0..count {
+                let put = client.response();
+                assert!([200, 201].contains(&put.status), "{at} of {count}: {put}");
+            }
+        }
+    }
 }
 
 #[test]
