@@ -6,7 +6,7 @@
 mod common;
 
 use common::malformed::cases;
-use common::process::{raise_descriptor_limit, resident_bytes};
+use common::process::{processor_time, raise_descriptor_limit, resident_bytes};
 use common::{Client, Node, Random, Trouble, chunked, kv, token};
 use std::io::{ErrorKind, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -476,6 +476,81 @@ fn uploads_beyond_the_room_for_bodies_are_503_and_come_through_later() {
         client.response().expect(201);
     }
     node.client().put(&kv("later"), &value).expect(201);
+}
+
+/// Connections stopped at every kind of place, each of which a node could spin on.
+fn left_undone(node: &Node) -> Vec<Client> {
+    let chunked = [("Transfer-Encoding", "chunked")];
+    let mut clients = Vec::new();
+    let mut leave = |bytes: Vec<u8>, finish: bool| {
+        let client = node.client();
+        client.stream().set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+        let _ = client.stream().write_all(&bytes);
+        if finish {
+            client.finish_sending();
+        }
+        clients.push(client);
+    };
+    let composer = node.client();
+    let get = composer.compose("GET", &kv("large"), &[], b"");
+    let small = composer.compose("GET", &kv("small"), &[], b"");
+    let put = |fields: &[(&str, &str)], body: &[u8]| composer.compose("PUT", &kv("undone"), fields, body);
+    let undone = vec![
+        Vec::new(),
+        b"\r\n".to_vec(),
+        b"GET /li".to_vec(),
+        [small.as_slice(), b"GET /li"].concat(),
+        put(&[("Content-Length", "100")], b"ten bytes."),
+        put(&[("Content-Length", "100000")], b"ten bytes."),
+        put(&chunked, b""),
+        put(&chunked, b"5"),
+        put(&chunked, b"5\r"),
+        put(&chunked, b"5\r\nhel"),
+        put(&chunked, b"5\r\nhello"),
+        put(&chunked, b"5\r\nhello\r\n0\r\nX: "),
+        put(&chunked, &[b"10000\r\n".as_slice(), &[b'x'; 60_000]].concat()),
+        put(&[("Expect", "100-continue"), ("Content-Length", "5")], b""),
+        composer.compose("POST", &kv("undone"), &[("Content-Length", "1000")], b"refused, and not all here"),
+        [small.repeat(63).as_slice(), &put(&[("Content-Length", "9")], b"half")].concat(),
+        [small.repeat(63).as_slice(), &put(&chunked, b"5\r\nhe")].concat(),
+        get.repeat(3),
+        get.repeat(100),
+        small.repeat(20_000),
+    ];
+    for bytes in undone {
+        leave(bytes.clone(), false);
+        leave(bytes, true);
+    }
+    // Refused and lingering.
+    let stranger = node.stranger();
+    let refused = stranger.compose("PUT", &kv("undone"), &[("Content-Length", "9999999")], &[b'x'; 1_000]);
+    let _ = stranger.stream().write_all(&refused);
+    clients.push(stranger);
+    clients
+}
+
+#[test]
+fn a_node_rests_whatever_its_clients_have_left_undone() {
+    let _alone = alone();
+    for workers in [1, 2] {
+        let node = Node::start(|setup| {
+            setup.workers(workers).set("http.header_timeout", "60s").set("http.idle_timeout", "60s");
+        });
+        let mut quiet = node.client();
+        quiet.put(&kv("large"), vec![b'l'; 5_000_000]).expect(201);
+        quiet.put(&kv("small"), "s").expect(201);
+        let undone = left_undone(&node);
+        quiet.get("/livez").expect(200);
+        // Lingering ends after a while.
+        assert!(!quiet.hears_within(Duration::from_millis(2_500)));
+        let before = processor_time(node.pid());
+        assert!(!quiet.hears_within(Duration::from_millis(1_000)));
+        let used = processor_time(node.pid()) - before;
+        println!("{workers} workers: {used:?} of processor time in a second of rest");
+        assert!(used <= Duration::from_millis(60), "{workers} workers: {used:?} within a second");
+        drop(undone);
+        node.assert_well();
+    }
 }
 
 #[test]

@@ -35,6 +35,8 @@ const DELETED: &str = r#"{"message":"The specified key and its data was successf
 struct Model {
     keys: HashMap<String, Entry>,
     names: Vec<String>,
+    /// With listings and batches, which look at many keys, wherever they live.
+    wide: bool,
 }
 
 impl Model {
@@ -52,7 +54,7 @@ impl Model {
             names: None,
             result: None,
         };
-        match random.below(20) {
+        match random.below(if self.wide { 20 } else { 18 }) {
             0..6 => {
                 stream.extend(client.compose("GET", &path, &[], b""));
                 match held {
@@ -194,13 +196,14 @@ fn check(answer: &Response, expected: &Expected) {
     assert!(!answer.closes(), "{answer}");
 }
 
-/// Sends pipelines of 1 to 64 requests, each at once, while their answers are read and checked.
-fn run(node: &Node, random: &mut Random, id: usize, rounds: usize) {
+/// Sends pipelines of 1 to 64 and more requests, each at once, while their answers are read and checked.
+fn run(node: &Node, random: &mut Random, id: usize, rounds: usize, wide: bool) {
     let mut client = node.client();
     let names = (0..12).map(|at| format!("pipeline-{id}-{at}")).collect();
-    let mut model = Model { keys: HashMap::new(), names };
+    let mut model = Model { keys: HashMap::new(), names, wide };
     for round in 0..rounds {
-        let count = if round < 64 { round + 1 } else { 1 + random.below(64) };
+        // Every depth up to 64, then any, deeper than what a node may queue for a connection.
+        let count = if round < 64 { round + 1 } else { 1 + random.below(300) };
         let mut stream = Vec::new();
         let expected: Vec<_> = (0..count).map(|_| model.step(&client, random, &mut stream)).collect();
         // A thread of its own for writing: a node that waits for its answers to be read stops reading.
@@ -220,21 +223,31 @@ fn run(node: &Node, random: &mut Random, id: usize, rounds: usize) {
 #[test]
 fn pipelines_of_1_to_64_mixed_requests_on_one_worker() {
     let node = Node::start(|_| {});
-    run(&node, &mut Random::seeded(51), 0, 160);
+    run(&node, &mut Random::seeded(51), 0, 160, true);
+}
+
+/// Three connections with pipelines at a time, on two workers.
+fn run_on_two_workers(seed: u64, wide: bool) {
+    let node = Node::start(|setup| {
+        setup.workers(2);
+    });
+    let mut random = Random::seeded(seed);
+    std::thread::scope(|scope| {
+        for id in 0..3 {
+            let (node, mut random) = (&node, random.fork());
+            scope.spawn(move || run(node, &mut random, id, 100, wide));
+        }
+    });
 }
 
 #[test]
 fn pipelines_of_1_to_64_mixed_requests_on_two_workers() {
-    let node = Node::start(|setup| {
-        setup.workers(2);
-    });
-    let mut random = Random::seeded(52);
-    std::thread::scope(|scope| {
-        for id in 0..3 {
-            let (node, mut random) = (&node, random.fork());
-            scope.spawn(move || run(node, &mut random, id, 100));
-        }
-    });
+    run_on_two_workers(52, false);
+}
+
+#[test]
+fn listings_and_batches_see_what_was_asked_before_them_and_nothing_that_was_asked_behind() {
+    run_on_two_workers(54, true);
 }
 
 #[test]
@@ -255,6 +268,60 @@ fn a_thousand_gets_in_one_write_are_all_answered() {
         scope.spawn(move || writer.write_all(&stream).unwrap());
         for at in 0..5_000 {
             assert_eq!(client.response().expect(200).text(), format!("value {}", at % 100));
+        }
+    });
+}
+
+#[test]
+fn small_puts_in_one_write_are_all_answered_however_many() {
+    for workers in [1, 2] {
+        let node = Node::start(|setup| {
+            setup.workers(workers);
+        });
+        let mut client = node.client();
+        for count in (1..=140).chain([500, 1_000]) {
+            let mut stream = Vec::new();
+            for at in 0..count {
+                stream.extend(client.compose("PUT", &kv(format!("small-{at}")), &[], b"v"));
+            }
+            client.send(&stream);
+            for at in 0..count {
+                let put = client.response();
+                assert!([200, 201].contains(&put.status), "{at} of {count}: {put}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_that_reads_late_gets_every_answer_in_order() {
+    let node = Node::start(|setup| {
+        setup.workers(2);
+    });
+    let mut client = node.client();
+    let values: Vec<_> = [10, 5_000, 64 * 1024, 70_000, 1_000_000].map(|size| vec![b'0'; size]).into();
+    for (at, value) in values.iter().enumerate() {
+        client.put(&kv(format!("late-{at}")), value).expect(201);
+    }
+    let mut random = Random::seeded(53);
+    let asked: Vec<_> = (0..1_500).map(|_| random.below(values.len())).collect();
+    let mut stream = Vec::new();
+    for at in &asked {
+        stream.extend(client.compose("GET", &kv(format!("late-{at}")), &[], b""));
+    }
+    let mut writer = client.stream().try_clone().unwrap();
+    std::thread::scope(|scope| {
+        let (sender, progress) = std::sync::mpsc::channel();
+        scope.spawn(move || {
+            for part in stream.chunks(5_000) {
+                writer.write_all(part).unwrap();
+                let _ = sender.send(());
+            }
+        });
+        // Reads nothing until the node has stopped to take requests, or has taken all.
+        while progress.recv_timeout(std::time::Duration::from_millis(300)).is_ok() {}
+        for at in asked {
+            assert!(client.response().expect(200).body == values[at]);
         }
     });
 }

@@ -161,6 +161,36 @@ fn a_bomb_is_406_and_costs_no_memory() {
 }
 
 #[test]
+fn whoever_leaves_while_a_value_is_decoded_hinders_no_one() {
+    let node = Node::start(|setup| {
+        setup.workers(2);
+    });
+    let mut client = node.client();
+    let text = b"decoded by many ".repeat(200_000);
+    put(&mut client, &kv("left"), "gzip", &gzip(&text));
+    for round in 0..40 {
+        let mut leaving = node.client();
+        let request = leaving.compose("GET", &kv("left"), &[], b"");
+        leaving.send(&request.repeat(1 + round % 3));
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert!(node.client().get(&kv("left")).expect(200).body == text));
+        }
+    });
+    // Answers behind a decoded one keep their order.
+    let mut stream = client.compose("GET", &kv("left"), &[], b"");
+    stream.extend(client.compose("GET", "/livez", &[], b""));
+    stream.extend(client.compose("DELETE", &kv("left"), &[], b""));
+    stream.extend(client.compose("GET", &kv("left"), &[], b""));
+    client.send(&stream);
+    assert!(client.response().expect(200).body == text);
+    for status in [200, 200, 404] {
+        client.response().expect(status);
+    }
+}
+
+#[test]
 fn codings_are_named_in_any_case_and_identity_is_none() {
     let node = node();
     let mut client = node.client();

@@ -218,6 +218,56 @@ fn deleted_and_overwritten_keys_are_listed_as_they_are() {
     assert_eq!(shown, [("state:a", 1), ("state:c", 5)]);
 }
 
+/// A node with this many keys, `bulk:00000` and so on.
+fn filled(count: usize) -> Node {
+    let node = Node::start(|setup| {
+        setup.workers(2);
+    });
+    let mut client = node.client();
+    for from in (0..count).step_by(1_000) {
+        let puts: Value = (from..count.min(from + 1_000))
+            .map(|at| json!({ "op": "put", "key": format!("bulk:{at:05}"), "value": "x" }))
+            .collect();
+        client.call("POST", "/api/kv/batch", &[], puts.to_string().as_bytes()).expect(200);
+    }
+    node
+}
+
+#[test]
+fn many_may_list_many_keys_at_a_time() {
+    let node = filled(8_000);
+    let expected: Vec<_> = (0..8_000).map(|at| format!("bulk:{at:05}").into_bytes()).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let got = names(&mut node.client(), "prefix=bulk:&limit=1000");
+                assert_eq!(got.len(), expected.len());
+                assert!(got == expected);
+            });
+        }
+        // Who asks for a single key does not wait for a listing to end.
+        let mut client = node.client();
+        for at in 0..200 {
+            let asked = std::time::Instant::now();
+            client.get(&kv(format!("bulk:{at:05}"))).expect(200);
+            assert!(asked.elapsed() < std::time::Duration::from_millis(500), "{:?}", asked.elapsed());
+        }
+    });
+}
+
+#[test]
+fn whoever_leaves_while_listing_hinders_no_one() {
+    let node = filled(3_000);
+    for round in 0..60 {
+        let mut client = node.client();
+        let request = client.compose("GET", "/api/kv?limit=1000", &[], b"");
+        client.send(&request.repeat(1 + round % 5));
+        // Dropped, with its listing under way.
+    }
+    let got = names(&mut node.client(), "prefix=bulk:&limit=1000");
+    assert_eq!(got.len(), 3_000);
+}
+
 #[test]
 fn names_of_the_longest_length_are_listed_whole() {
     let node = node();
