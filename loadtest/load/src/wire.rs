@@ -31,6 +31,8 @@ pub enum Answer {
     Stored,
     /// An HTTP status, 0 for the other protocols.
     Refused(u16),
+    /// The same, and the server closes the connection.
+    Closed(u16),
 }
 
 /// Builds requests and reads answers.
@@ -144,7 +146,11 @@ fn http(bytes: &[u8]) -> Result<Option<(Answer, usize)>, ()> {
     }
     let status = number(&head[9..12]).ok_or(())? as u16;
     let body = head_end + 4;
-    let body_len = if status == 204 || status == 304 { 0 } else { content_length(head).ok_or(())? };
+    let body_len = if status == 204 || status == 304 {
+        0
+    } else {
+        field(head, b"content-length:").and_then(number).ok_or(())?
+    };
     let end = body + body_len;
     if bytes.len() < end {
         return Ok(None);
@@ -153,20 +159,21 @@ fn http(bytes: &[u8]) -> Result<Option<(Answer, usize)>, ()> {
         200 if body_len > 0 => Answer::Value(body..end),
         200..=299 => Answer::Stored,
         404 => Answer::Absent,
+        _ if field(head, b"connection:").is_some_and(|value| value.eq_ignore_ascii_case(b"close")) => {
+            Answer::Closed(status)
+        }
         _ => Answer::Refused(status),
     };
     Ok(Some((answer, end)))
 }
 
-fn content_length(head: &[u8]) -> Option<usize> {
-    const NAME: &[u8] = b"content-length:";
+fn field<'h>(head: &'h [u8], name: &[u8]) -> Option<&'h [u8]> {
     let mut at = 0;
     while let Some(line) = memchr(b'\n', &head[at..]) {
         at += line + 1;
         let rest = &head[at..];
-        if rest.len() > NAME.len() && rest[..NAME.len()].eq_ignore_ascii_case(NAME) {
-            let value = &rest[NAME.len()..memchr(b'\r', rest)?];
-            return number(value.trim_ascii());
+        if rest.len() > name.len() && rest[..name.len()].eq_ignore_ascii_case(name) {
+            return Some(rest[name.len()..memchr(b'\r', rest)?].trim_ascii());
         }
     }
     None
@@ -253,11 +260,16 @@ mod tests {
 
     #[test]
     fn an_answer_split_at_every_byte_is_read_once_it_is_whole() {
-        let cases: [(&str, &[u8], Answer); 8] = [
+        let cases: [(&str, &[u8], Answer); 9] = [
             ("http", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", Answer::Value(38..41)),
             ("http", b"HTTP/1.1 201 Created\r\ncontent-length:0\r\n\r\n", Answer::Stored),
             ("http", b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}", Answer::Absent),
-            ("http", b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n", Answer::Refused(503)),
+            ("http", b"HTTP/1.1 507 X\r\nContent-Length: 0\r\n\r\n", Answer::Refused(507)),
+            (
+                "http",
+                b"HTTP/1.1 503 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                Answer::Closed(503),
+            ),
             ("memcached", b"VALUE key:000000000001 0 3\r\nabc\r\nEND\r\n", Answer::Value(28..31)),
             ("memcached", b"END\r\n", Answer::Absent),
             ("resp", b"$3\r\nabc\r\n", Answer::Value(4..7)),

@@ -177,7 +177,7 @@ impl Worker<'_> {
             let before = self.report.requests + self.issued;
             for event in events.iter() {
                 let at = event.token().0;
-                self.serve(at)?;
+                self.serve(at, event.is_read_closed())?;
                 if self.connections[at].asked.is_empty() && self.connections[at].output.is_empty() {
                     self.next_batch(at)?;
                 }
@@ -238,7 +238,7 @@ impl Worker<'_> {
             self.poll.poll(&mut events, Some(wait.min(Duration::from_millis(100))))?;
             for event in events.iter() {
                 let at = event.token().0;
-                self.serve(at)?;
+                self.serve(at, event.is_read_closed())?;
                 let connection = &mut self.connections[at];
                 if !connection.ready && connection.asked.len() < self.args.depth {
                     connection.ready = true;
@@ -334,8 +334,9 @@ impl Worker<'_> {
         connection.asked.push_back(asked);
     }
 
-    /// Writes what waits and reads what came.
-    fn serve(&mut self, at: usize) -> io::Result<()> {
+    /// Writes what waits and reads what came. `closed`: the server will say no more, so that a short
+    /// read is not the last one.
+    fn serve(&mut self, at: usize, closed: bool) -> io::Result<()> {
         let connection = &mut self.connections[at];
         let mut alive = connection.flush().is_ok();
         while alive {
@@ -349,7 +350,7 @@ impl Worker<'_> {
                 Ok(count) => {
                     connection.filled += count;
                     alive = self.take_answers(at);
-                    if count < room {
+                    if count < room && !closed {
                         break;
                     }
                 }
@@ -389,8 +390,13 @@ impl Worker<'_> {
                 break;
             };
             let now_ns = *now_ns.get_or_insert_with(|| self.started.elapsed().as_nanos() as u64);
+            let closed = matches!(answer, Answer::Closed(_));
             self.judge(at, asked, answer, taken, now_ns);
             taken += len;
+            if closed {
+                alive = false;
+                break;
+            }
         }
         let connection = &mut self.connections[at];
         connection.input.copy_within(taken..connection.filled, 0);
@@ -421,7 +427,9 @@ impl Worker<'_> {
             (Answer::Absent, Kind::Get) => report.misses += 1,
             // A PUT may answer with a body.
             (Answer::Stored | Answer::Value(_), Kind::Put | Kind::Refill) => report.stored += 1,
-            (Answer::Refused(status), _) => *report.refused.entry(status).or_default() += 1,
+            (Answer::Refused(status) | Answer::Closed(status), _) => {
+                *report.refused.entry(status).or_default() += 1
+            }
             (Answer::Stored, Kind::Get) | (Answer::Absent, _) => report.errors += 1,
         }
         report.requests += 1;
@@ -432,13 +440,13 @@ impl Worker<'_> {
     /// Makes a lost connection anew; what it owed is an error each.
     fn reconnect(&mut self, at: usize) -> io::Result<()> {
         self.reconnects += 1;
-        if self.reconnects > RECONNECTS_MAX {
+        if self.reconnects > RECONNECTS_MAX.max(self.issued as u32 / 2) {
             return Err(io::Error::new(
                 ErrorKind::ConnectionReset,
                 "the server drops connections over and over",
             ));
         }
-        self.report.errors += self.connections[at].asked.len().max(1) as u64;
+        self.report.errors += self.connections[at].asked.len() as u64;
         let stream = connect(self.args, self.poll.registry(), at)?;
         let connection = &mut self.connections[at];
         let _ = self.poll.registry().deregister(&mut connection.stream);
