@@ -142,7 +142,7 @@ impl Node {
                     let outcome = shard.apply(&operation, self.now);
                     gather.accept(index, &outcome);
                 }
-                Work::Scan(namespace, mut scan) => {
+                Work::Scan(namespace, mut scan, _) => {
                     while !shard.scan(namespace, &mut scan, 7, self.now) {}
                     gather.accept_scan(index, scan);
                 }
