@@ -34,6 +34,9 @@ impl Connection {
         }
         let mut scratch = std::mem::take(&mut core.scratch);
         let result = self.execute(core, id, &mut scratch);
+        if self.held > 0 {
+            self.dispatch(core, id);
+        }
         let result = result.and_then(|()| self.send(&mut scratch, Tail::None));
         scratch.clear();
         core.scratch = scratch;
@@ -62,7 +65,11 @@ impl Connection {
                     }
                     return Ok(());
                 }
-                (State::Asked | State::Decoding, _) => return Ok(()),
+                (State::Asked(_) | State::Decoding, _) => return Ok(()),
+                (State::Held(_), _) => {
+                    self.dispatch(core, id);
+                    return Ok(());
+                }
                 (State::Refused(problem), _) => {
                     let about = (!head.is_empty()).then_some((request, head));
                     core.api.refuse(about, problem.clone(), close, scratch);
@@ -155,6 +162,7 @@ impl Connection {
         self.front = self.front.wrapping_add(1);
         if closes {
             queue.clear();
+            self.held = 0;
             self.intake = Intake::Closed;
             if self.stage == Stage::Open {
                 self.stage = Stage::Closing;
@@ -167,7 +175,7 @@ impl Connection {
         let number = job.ticket.request.wrapping_sub(self.front) as usize;
         let slot = self.queue.as_mut().and_then(|queue| queue.get_mut(number));
         match slot.map(|slot| &mut slot.state) {
-            Some(state @ State::Asked) => {
+            Some(state @ State::Asked(_)) => {
                 *state = State::Answered(job);
                 return;
             }

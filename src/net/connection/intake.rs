@@ -14,7 +14,6 @@ use crate::limits::{BLOCK_BYTES, CONNECTION_HOPS_MAX, DRAIN_BYTES_MAX, SMALL_BLO
 use crate::net::body::{Body, Upload, UploadError};
 use crate::net::reactor::Core;
 use crate::op::KeyHasher;
-use crate::shard::Ticket;
 
 /// Bytes of an upload read in one turn, so that a fast sender cannot starve the others.
 const UPLOAD_BYTES_PER_TURN: usize = 512 * 1_024;
@@ -347,36 +346,28 @@ impl Connection {
         self.queue.get_or_insert_with(|| core.buffers.queue()).push_back(slot);
     }
 
-    /// The newest slot has its body: sends it to the core that owns its key, or has it wait for its
-    /// turn here.
+    /// The newest slot has its body: it leaves for the core that owns its key, or waits for its turn
+    /// here.
     fn complete(&mut self, body: Body, core: &mut Core, id: u32) {
         self.intake = Intake::Head;
         self.continue_due = false;
-        let (Some(queue), Some(block)) = (self.queue.as_mut(), self.block.as_ref()) else { return };
-        let number = self.front.wrapping_add(queue.len() as u32 - 1);
-        let Some(slot) = queue.back_mut() else { return };
+        let Some(slot) = self.queue.as_mut().and_then(|queue| queue.back_mut()) else { return };
         slot.body = body;
         slot.state = State::Ready;
         if slot.close {
             self.intake = Intake::Closed;
         }
-        let Some(Call::Key(call)) = &mut slot.call else { return };
+        let Some(Call::Key(call)) = &slot.call else { return };
         let owner = KeyHasher::owner(call.hash, core.mesh.reactors());
         if owner == core.mesh.me() {
             core.shard.prefetch_index(call.hash);
-            return;
-        }
-        let head = &block[slot.at as usize..][..slot.request.head_len as usize];
-        let ticket = Ticket { connection: id, generation: self.generation, request: number, piece: 0 };
-        let payload = slot.body.payload(block);
-        match core.api.operation(&slot.request, head, call, payload, &mut core.operands) {
-            Ok(operation) => {
-                let mut job = core.mesh.job();
-                job.ask(ticket, &operation);
-                core.mesh.ask(owner, job);
-                slot.state = State::Asked;
+        } else {
+            slot.state = State::Held(owner);
+            self.held += 1;
+            // Behind another that is held it would be held too.
+            if self.held == 1 {
+                self.dispatch(core, id);
             }
-            Err(problem) => slot.state = State::Refused(problem),
         }
     }
 

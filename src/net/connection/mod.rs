@@ -10,6 +10,7 @@
 
 mod deadline;
 mod delivery;
+mod dispatch;
 mod intake;
 
 use std::collections::VecDeque;
@@ -49,10 +50,12 @@ pub struct Slot {
 enum State {
     /// Its body is still coming.
     Incomplete,
-    /// To be executed when it reaches the front.
+    /// To be executed here when it reaches the front.
     Ready,
-    /// With the core that owns its key.
-    Asked,
+    /// To be sent to this core, which owns its key, as soon as what is before it allows it.
+    Held(usize),
+    /// With this core, which owns its key.
+    Asked(usize),
     /// Back from there.
     Answered(Box<Job>),
     /// Its pieces are with several cores.
@@ -108,6 +111,8 @@ pub struct Connection {
     queue: Option<VecDeque<Slot>>,
     /// Number of the request at the front of the queue.
     front: u32,
+    /// How many of the queue are held back.
+    held: u32,
     intake: Intake,
     /// `100 Continue` is owed to the request whose body is awaited.
     continue_due: bool,
@@ -155,6 +160,7 @@ impl Connection {
             partial: false,
             queue: None,
             front: 0,
+            held: 0,
             intake: Intake::Head,
             continue_due: false,
             backlog: None,
@@ -232,8 +238,14 @@ impl Connection {
         matches!(self.intake, Intake::Upload(_)) && self.waiting_requests() > 1
     }
 
+    /// Whether input that was read could be turned into something now.
     fn has_unparsed(&self) -> bool {
-        self.start < self.end && !self.partial && matches!(self.intake, Intake::Head)
+        match &self.intake {
+            Intake::Head => self.start < self.end && !self.partial,
+            Intake::InBlock { body_at, length } => self.end >= body_at + length,
+            Intake::Upload(_) | Intake::Skip { .. } => self.start < self.end,
+            Intake::Closed => false,
+        }
     }
 
     /// Gives back what is not needed while waiting, and says when to look again.
