@@ -353,3 +353,45 @@ fn the_last_answer_is_whole_although_the_client_goes_on_sending() {
     assert!(client.response().expect(200).body == value);
     client.expect_orderly_close();
 }
+
+#[test]
+fn a_body_is_read_at_every_place_in_a_pipeline() {
+    let node = Node::start(|setup| {
+        setup.workers(2);
+    });
+    // Around the number of requests that a connection may have under way, and twice that.
+    for before in [0, 1, 31, 61, 62, 63, 64, 65, 125, 126, 127, 128] {
+        let mut client = node.client();
+        let mut bytes = client.compose("GET", "/livez", &[], b"").repeat(before);
+        bytes.extend(client.compose("PUT", &kv("place"), &[], b"served"));
+        bytes.extend(node.stranger().compose("PUT", &kv("place"), &[], b"refused"));
+        bytes.extend(client.compose("GET", &kv("place"), &[], b""));
+        client.send(&bytes);
+        client.set_patience(std::time::Duration::from_secs(5));
+        for _ in 0..before {
+            client.response().expect(200);
+        }
+        let put = client.response();
+        assert!([200, 201].contains(&put.status), "behind {before}: {put}");
+        client.response().expect(401);
+        assert_eq!(client.response().expect(200).body, b"served");
+    }
+}
+
+#[test]
+fn whoever_has_sent_all_its_requests_is_answered_all_of_them() {
+    let node = Node::start(|setup| {
+        setup.workers(2);
+    });
+    for count in [1, 63, 64, 65, 100, 128, 300] {
+        let mut client = node.stranger();
+        // Held back, the requests travel with the end.
+        socket2::SockRef::from(client.stream()).set_tcp_cork(true).unwrap();
+        client.send(&client.compose("GET", "/livez", &[], b"").repeat(count));
+        client.finish_sending();
+        for _ in 0..count {
+            client.response().expect(200);
+        }
+        client.expect_orderly_close();
+    }
+}

@@ -125,10 +125,10 @@ impl Connection {
     /// Turns input into slots until it runs out or the queue is full.
     fn parse(&mut self, core: &mut Core, id: u32) {
         loop {
-            if self.queue.as_ref().is_some_and(|queue| queue.len() >= CONNECTION_HOPS_MAX) {
-                return;
-            }
+            let is_full = self.waiting_requests() >= CONNECTION_HOPS_MAX;
             let more = match &mut self.intake {
+                // A body is taken all the same: its request is in the queue already.
+                Intake::Head if is_full => return,
                 Intake::Head => self.parse_head(core, id),
                 Intake::InBlock { body_at, length } => {
                     let end = *body_at + *length;

@@ -214,10 +214,7 @@ impl Connection {
         }
         match self.stage {
             Stage::Lingering { .. } => self.readable,
-            _ => {
-                let room = self.queue.as_ref().is_none_or(|queue| queue.len() < CONNECTION_HOPS_MAX);
-                room && (self.can_read() || self.has_unparsed())
-            }
+            _ => self.waiting_requests() < CONNECTION_HOPS_MAX && (self.can_read() || self.has_unparsed()),
         }
     }
 
@@ -250,7 +247,9 @@ impl Connection {
 
     /// Gives back what is not needed while waiting, and says when to look again.
     fn settle(&mut self, core: &mut Core, progress: bool) -> Life {
-        if self.ended {
+        // Requests may be here that found the queue full.
+        let no_more = self.ended && !self.has_unparsed();
+        if no_more {
             // What was begun will not be finished; what is complete is still answered.
             if let Some(queue) = self.queue.as_mut()
                 && queue.back().is_some_and(|slot| matches!(slot.state, State::Incomplete))
@@ -264,7 +263,7 @@ impl Connection {
         }
         if self.queue.is_none() {
             self.release_block(core);
-            if self.backlog.is_none() && (self.ended || self.stage != Stage::Open) {
+            if self.backlog.is_none() && (no_more || self.stage != Stage::Open) {
                 return self.finish(core);
             }
         }
