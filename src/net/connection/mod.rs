@@ -235,14 +235,9 @@ impl Connection {
         matches!(self.intake, Intake::Upload(_)) && self.waiting_requests() > 1
     }
 
-    /// Whether input that was read could be turned into something now.
+    /// Whether requests wait in the block that found the queue full.
     fn has_unparsed(&self) -> bool {
-        match &self.intake {
-            Intake::Head => self.start < self.end && !self.partial,
-            Intake::InBlock { body_at, length } => self.end >= body_at + length,
-            Intake::Upload(_) | Intake::Skip { .. } => self.start < self.end,
-            Intake::Closed => false,
-        }
+        self.start < self.end && !self.partial && matches!(self.intake, Intake::Head)
     }
 
     /// Gives back what is not needed while waiting, and says when to look again.
