@@ -127,8 +127,7 @@ pub struct KeyCall {
 }
 
 impl KeyCall {
-    /// Whether the body matters. One that does not is read and thrown away.
-    pub fn takes_body(&self) -> bool {
+    fn takes_body(&self) -> bool {
         matches!(self.verb, Verb::Put | Verb::Patch)
     }
 }
@@ -144,13 +143,21 @@ pub struct GatherCall {
 }
 
 impl GatherCall {
-    /// Whether the body matters. One that does not is read and thrown away.
-    pub fn takes_body(&self) -> bool {
+    fn takes_body(&self) -> bool {
         self.is_batch
     }
 }
 
 impl Call {
+    /// Whether the body matters. One that does not is read and thrown away.
+    pub fn takes_body(&self) -> bool {
+        match self {
+            Call::Key(call) => call.takes_body(),
+            Call::Gather(call) => call.takes_body(),
+            Call::Page(_) => false,
+        }
+    }
+
     /// Most bytes that the body may have.
     pub fn body_bytes_max(&self) -> u64 {
         match self {

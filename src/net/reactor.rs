@@ -254,12 +254,12 @@ impl Reactor {
                 self.adopt(stream);
                 continue;
             }
-            match self.core.mesh.hand_over(to, stream.into()) {
-                Ok(()) => self.loads.add(to),
-                Err(stream) => {
-                    self.loads.add(me);
-                    self.adopt(TcpStream::from_std(stream));
-                }
+            // Counted before it goes, since it may have ended there before the call is back.
+            self.loads.add(to);
+            if let Err(stream) = self.core.mesh.hand_over(to, stream.into()) {
+                self.loads.remove(to);
+                self.loads.add(me);
+                self.adopt(TcpStream::from_std(stream));
             }
         }
     }

@@ -224,6 +224,15 @@ impl Connection {
                 self.complete(Body::EMPTY, core, id);
                 return;
             }
+            // Nobody wants it, so nobody has to keep it.
+            Framing::Sized(left) if !call.takes_body() && !request.expect_continue && !close => {
+                self.start += head_bytes;
+                self.push(slot, core);
+                self.complete(Body::EMPTY, core, id);
+                self.intake = Intake::Skip { left };
+                self.begin_body_deadline(core);
+                return;
+            }
             Framing::Sized(bytes) => Some(bytes as usize),
             Framing::Chunked => None,
         };
