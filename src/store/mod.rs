@@ -200,13 +200,19 @@ impl Store {
         })
     }
 
-    /// First hint of a batch: fetches what a lookup of this hash reads of the index.
+    /// First hint of a batch: fetches what [`Store::prefetch_index`] reads.
+    #[inline]
+    pub fn prefetch_table(&self, hash: u64) {
+        self.index.prefetch_table(hash);
+    }
+
+    /// Second hint of a batch: fetches what a lookup of this hash reads of the index.
     #[inline]
     pub fn prefetch_index(&self, hash: u64) {
         self.index.prefetch(hash);
     }
 
-    /// Second hint of a batch: fetches the entries that may have this hash.
+    /// Third hint of a batch: fetches the entries that may have this hash.
     #[inline]
     pub fn prefetch_entry(&self, hash: u64) {
         self.index.for_each_candidate(hash, |position| self.log.prefetch(position));
