@@ -100,7 +100,7 @@ fn value_of(version: Version, len: usize) -> Vec<u8> {
 /// Keys of many lengths, some with a common beginning.
 fn key_of(key: u16) -> Vec<u8> {
     let mut name = format!("{:02x}/{key}/", key % 7).into_bytes();
-    name.resize(name.len() + (usize::from(key) * 37) % if key % 50 == 0 { 1_000 } else { 20 }, b'k');
+    name.resize(name.len() + (usize::from(key) * 37) % if key.is_multiple_of(50) { 1_000 } else { 20 }, b'k');
     name
 }
 
@@ -146,7 +146,11 @@ impl Pair {
             lock: expected.lock,
             content_type: &content_type,
             encoding: encoding_of(expected.style),
-            value: if expected.style % 2 == 0 { Payload::Bytes(&bytes) } else { Payload::Large(&large) },
+            value: if expected.style.is_multiple_of(2) {
+                Payload::Bytes(&bytes)
+            } else {
+                Payload::Large(&large)
+            },
         };
         match self.store.write(&entry, self.now) {
             Ok(()) => {
