@@ -23,7 +23,9 @@ def _nice_top(top):
 
 def bars(path, title, note, groups, series, label="{:g}", notes=None):
     """Grouped bars. `groups`: names along the axis; `series`: (name, values); `notes`: one text a group."""
-    width, height, left, top, bottom = 170 * len(groups) + 110, 400, 60, 70, 80
+    # A letter of a note is about 6 wide.
+    each = max(170, 6.2 * max(len(note) for note in notes or [""]))
+    width, height, left, top, bottom = int(each * len(groups)) + 110, 400, 60, 70, 80
     plot = height - top - bottom
     step, most = _nice_top(max(value for _, values in series for value in values))
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
