@@ -21,6 +21,7 @@
 use super::log::{Position, Queue, State};
 use super::{NewEntry, Store, WhenFull, WriteError};
 use crate::clock::Now;
+use crate::op::Namespace;
 
 /// The small queue holds at most one in this many bytes.
 const SMALL_SHARE: u64 = 10;
@@ -59,8 +60,10 @@ pub struct Need {
     pub queue: Queue,
     /// The most its entry takes there.
     pub entry_len_max: usize,
-    /// Memory outside the log.
-    pub other_bytes: u64,
+    /// Memory of its large value.
+    pub large_bytes: u64,
+    /// What it may add to the index and the table of spaces.
+    pub inserts: Option<(Namespace, u64)>,
 }
 
 /// The state of reclaiming between two writes.
@@ -125,7 +128,7 @@ impl Store {
             self.reclaim_for(need, now)?;
         }
         // Free segments whose memory is still committed make way for memory outside the log.
-        let outside = need.other_bytes + TABLES_SLACK_BYTES;
+        let outside = self.outside_bytes(need);
         while self.memory_bytes() + outside + self.commit_bytes(need) > self.config.memory_bytes {
             if !self.log.cool_one() {
                 break;
@@ -138,6 +141,7 @@ impl Store {
     fn reclaim_ahead(&mut self, written_bytes: usize, now: Now) {
         let free = self.free_segments();
         let spare = self.reclaiming.spare_segments;
+        self.index.expect_growth(free > spare);
         if free >= spare {
             return;
         }
@@ -153,7 +157,7 @@ impl Store {
     /// Reclaims until there is room.
     #[cold]
     fn reclaim_for(&mut self, need: &Need, now: Now) -> Result<(), WriteError> {
-        let patience = WALK_PATIENCE_BYTES + 4 * need.other_bytes as usize;
+        let patience = WALK_PATIENCE_BYTES + 4 * need.large_bytes as usize;
         let mut walked = 0;
         while self.is_short_of(need) {
             let worth = match self.config.when_full {
@@ -190,8 +194,17 @@ impl Store {
 
     fn is_short_of(&self, need: &Need) -> bool {
         let segments = if self.log.fits(need.queue, need.entry_len_max) { 1 } else { 2 };
-        let wanted = need.other_bytes + TABLES_SLACK_BYTES + segments * self.log.segment_bytes();
+        let wanted = self.outside_bytes(need) + segments * self.log.segment_bytes();
         self.occupied_bytes() + wanted > self.config.memory_bytes
+    }
+
+    /// Memory outside the log that a write may take. Asked anew after each step of reclaiming, which
+    /// changes what the tables of the index have in reserve.
+    fn outside_bytes(&self, need: &Need) -> u64 {
+        let tables = need.inserts.map_or(0, |(namespace, hash)| {
+            self.index.growth_bytes(hash) + self.spaces.growth_bytes(namespace)
+        });
+        need.large_bytes + tables + TABLES_SLACK_BYTES
     }
 
     /// Memory that opening a segment for a write commits.

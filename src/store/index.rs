@@ -39,6 +39,11 @@ const TABLES_MAX: u64 = 16_384;
 /// Smallest table, in slots.
 const SLOTS_MIN: usize = 16;
 
+/// A full table is rebuilt at its own size when one in this many of its places is a tombstone, in a
+/// shard with room and in one without.
+const TOMBSTONE_PARTS: usize = 16;
+const TOMBSTONE_PARTS_FULL: usize = 64;
+
 /// Entries read ahead while a table is rebuilt.
 const REBUILD_BATCH: usize = 16;
 
@@ -108,6 +113,8 @@ pub struct Index {
     /// One empty table of each size, by the logarithm of its slots.
     spares: [Option<HashTable<Slot>>; usize::BITS as usize],
     allocated_bytes: u64,
+    /// The shard is full: tables that are nearly so are rebuilt rather than doubled.
+    shard_full: bool,
 }
 
 impl Index {
@@ -119,7 +126,15 @@ impl Index {
             tables: (0..tables).map(|_| Table::default()).collect(),
             spares: [const { None }; usize::BITS as usize],
             allocated_bytes: 0,
+            shard_full: false,
         }
+    }
+
+    /// Tells whether the shard still grows. When it is full the number of entries only wavers, and a
+    /// table doubles only when hardly any of it is tombstones. Chance still doubles one now and then:
+    /// in a shard of 64 MiB about one for each two million writes of new keys.
+    pub fn expect_growth(&mut self, expected: bool) {
+        self.shard_full = !expected;
     }
 
     /// Memory that the index takes.
@@ -176,7 +191,7 @@ impl Index {
         if table.len() < table.capacity() {
             return 0;
         }
-        let slots = slots_when_full(table);
+        let slots = self.slots_when_full(table);
         match self.spares[class(slots)] {
             Some(_) => 0,
             None => (slots * (size_of::<Slot>() + 1) + 64) as u64,
@@ -188,7 +203,7 @@ impl Index {
         let at = self.table_of(hash);
         let table = &self.tables[at].slots;
         if table.len() == table.capacity() {
-            self.rebuild(at, slots_when_full(table), entries);
+            self.rebuild(at, self.slots_when_full(table), entries);
         }
         debug_assert!(
             self.tables[at].slots.len() < self.tables[at].slots.capacity(),
@@ -223,6 +238,18 @@ impl Index {
         let bend = (u * (0xffff_ffff - u)) >> 32;
         let logarithm = u + ((bend * 88) >> 8);
         ((logarithm * self.tables.len() as u64) >> 32) as usize
+    }
+
+    /// The size that a table without room for another slot is rebuilt at: its own when enough of it
+    /// is tombstones, else the double.
+    fn slots_when_full(&self, table: &HashTable<Slot>) -> usize {
+        let slots = table.num_buckets();
+        if slots < SLOTS_MIN {
+            return SLOTS_MIN;
+        }
+        let parts = if self.shard_full { TOMBSTONE_PARTS_FULL } else { TOMBSTONE_PARTS };
+        let capacity = capacity(slots);
+        if table.len() <= capacity - (capacity / parts).max(1) { slots } else { 2 * slots }
     }
 
     fn rebuild(&mut self, at: usize, slots: usize, entries: &impl Entries) {
@@ -279,17 +306,6 @@ impl Table {
             self.control = address + (entry.bucket_index() + 1) * size_of::<Slot>();
         }
     }
-}
-
-/// The size that a table without room for another slot is rebuilt at: its own while a sixteenth of
-/// it is tombstones, else the double.
-fn slots_when_full(table: &HashTable<Slot>) -> usize {
-    let slots = table.num_buckets();
-    if slots < SLOTS_MIN {
-        return SLOTS_MIN;
-    }
-    let capacity = capacity(slots);
-    if table.len() <= capacity - (capacity / 16).max(1) { slots } else { 2 * slots }
 }
 
 /// Entries and tombstones that a table of this many slots takes.
