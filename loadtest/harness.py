@@ -26,6 +26,10 @@ MIB = 1 << 20
 RUN_SECONDS_MAX = 1_800
 
 
+# Told to stop, a command still stops its servers.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
+
+
 def fail(text):
     sys.exit(f"{os.path.basename(sys.argv[0])}: {text}")
 

@@ -89,7 +89,7 @@ impl Node {
         let mut head = format!("{first} HTTP/1.1\r\nHost: h{fields}\r\n\r\n").into_bytes();
         let request = parse_head(&head, &mut 0).unwrap().unwrap();
         let mut out = Vec::new();
-        match self.api.admit(&request, &mut head, &mut self.remembered) {
+        match self.api.admit(&request, &mut head, &mut self.remembered, &mut None) {
             Err(problem) => self.api.refuse(Some((&request, &head)), problem, false, &mut out),
             Ok(Call::Page(page)) => self.api.page(&request, &head, page, false, &mut out),
             Ok(Call::Gather(call)) => match self.api.gather(&request, &head, &call, body) {

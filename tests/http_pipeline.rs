@@ -395,3 +395,22 @@ fn whoever_has_sent_all_its_requests_is_answered_all_of_them() {
         client.expect_orderly_close();
     }
 }
+
+#[test]
+fn a_refusal_behind_writes_on_other_cores_is_answered() {
+    let node = Node::start(|setup| {
+        setup.workers(2);
+    });
+    // Whichever cores own the keys, some of the pairs lie on two.
+    for pair in 0..20 {
+        let mut client = node.client();
+        client.set_patience(std::time::Duration::from_secs(5));
+        let mut bytes = client.compose("PUT", &kv(format!("first-{pair}")), &[], b"x");
+        bytes.extend(client.compose("PUT", &kv(format!("second-{pair}")), &[("X-TTL", "0")], b"x"));
+        bytes.extend(client.compose("GET", "/livez", &[], b""));
+        client.send(&bytes);
+        client.response().expect(201);
+        client.response().expect(400);
+        client.response().expect(200);
+    }
+}

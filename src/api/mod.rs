@@ -38,7 +38,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::auth::{Authenticator, Epoch, Grants, Remembered, Verifier};
+use crate::auth::{Authenticator, Epoch, Grants, Remembered, Verifier, Vouched};
 use crate::etag::Tags;
 use crate::http::{DateCache, Field, Framing, Method, Preamble, Request, Span, negotiate, response, target};
 use crate::limits;
@@ -127,8 +127,7 @@ pub struct KeyCall {
 }
 
 impl KeyCall {
-    /// Whether the body matters. One that does not is read and thrown away.
-    pub fn takes_body(&self) -> bool {
+    fn takes_body(&self) -> bool {
         matches!(self.verb, Verb::Put | Verb::Patch)
     }
 }
@@ -144,13 +143,21 @@ pub struct GatherCall {
 }
 
 impl GatherCall {
-    /// Whether the body matters. One that does not is read and thrown away.
-    pub fn takes_body(&self) -> bool {
+    fn takes_body(&self) -> bool {
         self.is_batch
     }
 }
 
 impl Call {
+    /// Whether the body matters. One that does not is read and thrown away.
+    pub fn takes_body(&self) -> bool {
+        match self {
+            Call::Key(call) => call.takes_body(),
+            Call::Gather(call) => call.takes_body(),
+            Call::Page(_) => false,
+        }
+    }
+
     /// Most bytes that the body may have.
     pub fn body_bytes_max(&self) -> u64 {
         match self {
@@ -201,12 +208,14 @@ impl Api {
     }
 
     /// Routes a request and checks who may: route, method, credential, grant, declared size. Decodes
-    /// the key in place, so a request is admitted once.
+    /// the key in place, so a request is admitted once. `vouched` says who the fields of this head stand
+    /// for, if they are known; if not, it is filled in.
     pub fn admit(
         &mut self,
         request: &Request,
         head: &mut [u8],
         remembered: &mut Remembered,
+        vouched: &mut Option<Vouched>,
     ) -> Result<Call, Problem> {
         let route = match routes::find(request.path.of(head), request.method)? {
             Routed::To(route) => route,
@@ -215,7 +224,7 @@ impl Api {
                 return Ok(Call::Page(Page::Options(methods)));
             }
         };
-        let grants = self.authorize(request, head, route, remembered)?;
+        let grants = self.authorize(request, head, route, remembered, vouched)?;
         self.check_declared(request, route.body)?;
         let body_bytes_max = self.body_bytes_max(route.body);
         Ok(match route.endpoint {
@@ -241,6 +250,7 @@ impl Api {
         head: &[u8],
         route: &Route,
         remembered: &mut Remembered,
+        vouched: &mut Option<Vouched>,
     ) -> Result<Grants, Problem> {
         if route.need == Need::Nothing {
             return Ok(Grants::NONE);
@@ -249,11 +259,10 @@ impl Api {
         {
             return Ok(Grants::KV_READ);
         }
-        let (authorization, token) =
-            (request.field(head, Field::Authorization), request.field(head, Field::Token));
+        let fields = || (request.field(head, Field::Authorization), request.field(head, Field::Token));
         let identity = self
             .authenticator
-            .admit(remembered, authorization, token, self.wall_seconds)
+            .admit_known(vouched, remembered, fields, self.wall_seconds)
             .map_err(|_| Problem::Unauthorized)?;
         let (may, needed) = match route.need {
             Need::Nothing => (true, Grants::NONE),

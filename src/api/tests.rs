@@ -115,7 +115,7 @@ impl Node {
         let parsed = parse_head(&head, &mut 0).expect("well-formed").expect("complete");
         let mut out = Vec::new();
         let mut scratch = Scratch::default();
-        let call = match self.api.admit(&parsed, &mut head, &mut self.remembered) {
+        let call = match self.api.admit(&parsed, &mut head, &mut self.remembered, &mut None) {
             Err(problem) => {
                 self.api.refuse(Some((&parsed, &head)), problem, false, &mut out);
                 return reply(out);
@@ -167,7 +167,7 @@ impl Node {
         let mut head = request(lines);
         let parsed = parse_head(&head, &mut 0).expect("well-formed").expect("complete");
         let mut out = Vec::new();
-        let gathered = match self.api.admit(&parsed, &mut head, &mut self.remembered) {
+        let gathered = match self.api.admit(&parsed, &mut head, &mut self.remembered, &mut None) {
             Ok(Call::Gather(call)) => self.api.gather(&parsed, &head, &call, body),
             Ok(other) => panic!("{other:?}"),
             Err(problem) => Err(problem),
@@ -316,7 +316,7 @@ fn a_body_that_grows_too_long_is_refused_with_the_words_of_a_declared_one() {
     ] {
         let mut head = request(&format!("{line}\nTransfer-Encoding: chunked"));
         let parsed = parse_head(&head, &mut 0).unwrap().unwrap();
-        let call = node.api.admit(&parsed, &mut head, &mut Remembered::default()).unwrap();
+        let call = node.api.admit(&parsed, &mut head, &mut Remembered::default(), &mut None).unwrap();
         assert_eq!(node.api.overlong(&call), problem, "{line}");
     }
 }

@@ -67,8 +67,9 @@ impl Familiar {
         }
     }
 
-    /// Keeps the fields of a head that was parsed, if it is one that can be recognised again.
-    pub fn keep(&mut self, request: &Request, head: &[u8]) {
+    /// Keeps the fields of a head that was parsed, if it is one that can be recognised again. False
+    /// if not; then the ones before stay.
+    pub fn keep(&mut self, request: &Request, head: &[u8]) -> bool {
         let fields_at = TARGET_AT + request.path.len() + LINE_END.len();
         let fields = head.get(fields_at..usize::from(request.head_len)).unwrap_or_default();
         let plain = matches!(request.method, Method::Get | Method::Put)
@@ -76,11 +77,13 @@ impl Familiar {
             && request.path.range().start == TARGET_AT
             && request.query.is_none()
             && head.get(..fields_at).is_some_and(|line| line.ends_with(LINE_END));
-        if plain && (1..=FIELDS_BYTES_MAX).contains(&fields.len()) {
-            self.bytes[..fields.len()].copy_from_slice(fields);
-            self.length = fields.len() as u16;
-            self.request = request.moved_back(fields_at as u16);
+        if !plain || !(1..=FIELDS_BYTES_MAX).contains(&fields.len()) {
+            return false;
         }
+        self.bytes[..fields.len()].copy_from_slice(fields);
+        self.length = fields.len() as u16;
+        self.request = request.moved_back(fields_at as u16);
+        true
     }
 }
 

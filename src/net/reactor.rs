@@ -270,12 +270,12 @@ impl Reactor {
                 self.adopt(stream);
                 continue;
             }
-            match self.core.mesh.hand_over(to, stream.into()) {
-                Ok(()) => self.loads.add(to),
-                Err(stream) => {
-                    self.loads.add(me);
-                    self.adopt(TcpStream::from_std(stream));
-                }
+            // Counted before it goes, since it may have ended there before the call is back.
+            self.loads.add(to);
+            if let Err(stream) = self.core.mesh.hand_over(to, stream.into()) {
+                self.loads.remove(to);
+                self.loads.add(me);
+                self.adopt(TcpStream::from_std(stream));
             }
         }
     }
@@ -327,11 +327,9 @@ impl Reactor {
             let (batch, later) = rest.split_at(count);
             rest = later;
             self.core.mesh.ring();
-            for id in batch {
-                if let Some(connection) = self.connections.get(*id as usize) {
-                    connection.prefetch(&self.core);
-                }
-            }
+            let connections = || batch.iter().filter_map(|id| self.connections.get(*id as usize));
+            connections().for_each(|connection| connection.prefetch_index(&self.core));
+            connections().for_each(|connection| connection.prefetch_entries(&self.core));
             for id in batch {
                 self.answer(*id);
             }
@@ -394,7 +392,7 @@ impl Reactor {
             match self.core.mesh.receive(peer) {
                 Some(Message::Ask(job)) => {
                     if let Some(hash) = job.hash() {
-                        self.core.shard.prefetch_index(hash);
+                        self.core.shard.prefetch_table(hash);
                     }
                     asked[asked_count] = Some(job);
                     asked_count += 1;
@@ -414,11 +412,9 @@ impl Reactor {
                 None => break,
             }
         }
-        for job in asked[..asked_count].iter().flatten() {
-            if let Some(hash) = job.hash() {
-                self.core.shard.prefetch_entry(hash);
-            }
-        }
+        let hashes = || asked[..asked_count].iter().flatten().filter_map(|job| job.hash());
+        hashes().for_each(|hash| self.core.shard.prefetch_index(hash));
+        hashes().for_each(|hash| self.core.shard.prefetch_entry(hash));
         for job in asked[..asked_count].iter_mut().filter_map(Option::take) {
             self.execute(peer, job);
         }

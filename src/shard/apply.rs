@@ -52,6 +52,11 @@ impl Shard {
         }
     }
 
+    /// Asks for the head of a key's table, before [`Shard::prefetch_index`].
+    pub fn prefetch_table(&self, hash: u64) {
+        self.store.prefetch_table(hash);
+    }
+
     /// Asks for the index group of a key, before [`Shard::prefetch_entry`] and [`Shard::apply`].
     pub fn prefetch_index(&self, hash: u64) {
         self.store.prefetch_index(hash);

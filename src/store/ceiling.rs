@@ -31,7 +31,7 @@ impl Store {
         self.config.memory_bytes = self.config.memory_bytes.min(tight).saturating_sub(STEP_BYTES).max(bytes);
         let nothing = Need { queue: Queue::Small, entry_len_max: 0, other_bytes: 0 };
         // A store that cannot shrink any more has nothing left to drop.
-        let shrinks = self.make_room(&nothing, 0, now).is_ok();
+        let shrinks = self.make_room(&nothing, now).is_ok();
         if !shrinks {
             self.config.memory_bytes = bytes;
         }

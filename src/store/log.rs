@@ -145,6 +145,11 @@ impl Log {
         1 << self.segment_shift
     }
 
+    /// Logarithm of it.
+    pub fn segment_shift(&self) -> u32 {
+        self.segment_shift
+    }
+
     /// What is known of all segments.
     pub fn segments(&self) -> &[Segment] {
         &self.segments

@@ -47,9 +47,6 @@ use types::Types;
 /// Least memory that a shard works with.
 pub const STORE_BYTES_MIN: u64 = 2 * 1_024 * 1_024;
 
-/// Room kept for what small tables may allocate beside the index: a content type, a namespace.
-const TABLES_SLACK_BYTES: u64 = 4 * 1_024;
-
 /// What a store does when a write finds no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
@@ -204,13 +201,19 @@ impl Store {
         })
     }
 
-    /// First hint of a batch: fetches what a lookup of this hash reads of the index.
+    /// First hint of a batch: fetches what [`Store::prefetch_index`] reads.
+    #[inline]
+    pub fn prefetch_table(&self, hash: u64) {
+        self.index.prefetch_table(hash);
+    }
+
+    /// Second hint of a batch: fetches what a lookup of this hash reads of the index.
     #[inline]
     pub fn prefetch_index(&self, hash: u64) {
         self.index.prefetch(hash);
     }
 
-    /// Second hint of a batch: fetches the entries that may have this hash.
+    /// Third hint of a batch: fetches the entries that may have this hash.
     #[inline]
     pub fn prefetch_entry(&self, hash: u64) {
         self.index.for_each_candidate(hash, |position| self.log.prefetch(position));
@@ -252,9 +255,11 @@ impl Store {
         let need = Need {
             queue,
             entry_len_max: entry::HEADER_BYTES_MAX + entry.content_type.len() + entry.key.len() + logged_len,
-            other_bytes: large_bytes + self.index.growth_bytes(entry.hash) + TABLES_SLACK_BYTES,
+            other_bytes: large_bytes
+                + self.index.growth_bytes(entry.hash)
+                + self.spaces.growth_bytes(entry.namespace),
         };
-        self.make_room(&need, value_len, now)?;
+        self.make_room(&need, now)?;
         let space = self.spaces.of_written(entry.namespace).ok_or(WriteError::Full)?;
         let header = Header {
             version: entry.version,
@@ -293,7 +298,7 @@ impl Store {
         }
         let queue = self.log.segment(self.log.segment_of(slot.position())).queue;
         let need = Need { queue, entry_len_max: header.len_max(), other_bytes: 0 };
-        self.make_room(&need, header.len(), now)?;
+        self.make_room(&need, now)?;
         // Making room may have moved the entry, or evicted it.
         let Some((slot, header, _)) = self.look_up(space, key, hash) else { return Ok(false) };
         let header = Header { expires_ms: meta.expires_ms, lock: meta.lock, ..header };

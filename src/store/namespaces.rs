@@ -12,6 +12,9 @@ use std::collections::HashMap;
 use super::entry::SPACES_MAX;
 use crate::op::Namespace;
 
+/// What the map from namespaces takes for each slot.
+const MAP_SLOT_BYTES: usize = size_of::<(Namespace, u32)>() + 1;
+
 /// What a namespace holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceStats {
@@ -61,6 +64,18 @@ impl Spaces {
         if namespace == Namespace::KV { self.kv } else { self.present.get(&namespace).copied() }
     }
 
+    /// The most bytes that a write to this namespace may add to the table of spaces.
+    pub fn growth_bytes(&self, namespace: Namespace) -> u64 {
+        if self.of(namespace).is_some() {
+            return 0;
+        }
+        let spaces =
+            if self.spaces.len() == self.spaces.capacity() { self.spaces.capacity().max(4) } else { 0 };
+        let present =
+            if self.present.len() == self.present.capacity() { self.present.len().max(4) } else { 0 };
+        (spaces * (size_of::<Space>() + size_of::<u32>()) + 3 * present * MAP_SLOT_BYTES) as u64
+    }
+
     /// The space of a namespace that is about to be written to. `None` when no number is left.
     pub fn of_written(&mut self, namespace: Namespace) -> Option<u32> {
         if let Some(space) = self.of(namespace) {
@@ -74,6 +89,8 @@ impl Spaces {
             }
             None if self.spaces.len() < SPACES_MAX as usize => {
                 self.spaces.push(fresh);
+                // Room for every number, so that a space never allocates when it falls free.
+                self.free.reserve_exact(self.spaces.capacity());
                 self.spaces.len() as u32 - 1
             }
             None => return None,
@@ -159,10 +176,9 @@ impl Spaces {
 
     /// Memory that the table of spaces takes.
     pub fn bytes(&self) -> u64 {
-        let map_slot = size_of::<(Namespace, u32)>() + 1;
         (self.spaces.capacity() * size_of::<Space>()
             + self.free.capacity() * size_of::<u32>()
-            + self.present.capacity() * map_slot * 8 / 7) as u64
+            + self.present.capacity() * MAP_SLOT_BYTES * 8 / 7) as u64
     }
 }
 

@@ -71,8 +71,9 @@ impl Connection {
                 }
                 (State::Asked(_) | State::Decoding, _) => return Ok(()),
                 (State::Held(_), _) => {
+                    // Nothing is before it, so it is asked now, or refused and to be answered.
                     self.dispatch(core, id);
-                    return Ok(());
+                    continue;
                 }
                 (State::Refused(problem), _) => {
                     let about = (!head.is_empty()).then_some((request, head));

@@ -173,32 +173,43 @@ impl Connection {
         if input.is_empty() {
             return false;
         }
-        let is_put = input[0] == b'P';
-        let recognised = self.familiar.as_ref().and_then(|known| known[usize::from(is_put)].parse(input));
-        let parsed = match recognised {
-            Some(request) => Ok(Some(request)),
-            None => parse_head(input, &mut self.scanned),
-        };
-        let request = match parsed {
-            Ok(Some(request)) => request,
-            Ok(None) => {
-                self.partial = true;
-                return false;
+        let which = usize::from(input[0] == b'P');
+        let known = self.known.as_mut().map(|known| &mut known[which]);
+        let recognised = known.and_then(|known| Some((known.fields.parse(input)?, &mut known.vouched)));
+        let (request, admitted) = match recognised {
+            Some((request, vouched)) => {
+                let head = &mut input[..usize::from(request.head_len)];
+                (request, core.api.admit(&request, head, &mut self.remembered, vouched))
             }
-            Err(refusal) => {
-                self.scanned = 0;
-                self.refuse(None, Problem::Http(refusal), core);
-                return false;
+            None => {
+                let request = match parse_head(input, &mut self.scanned) {
+                    Ok(Some(request)) => request,
+                    Ok(None) => {
+                        self.partial = true;
+                        return false;
+                    }
+                    Err(refusal) => {
+                        self.scanned = 0;
+                        self.refuse(None, Problem::Http(refusal), core);
+                        return false;
+                    }
+                };
+                let head = &mut input[..usize::from(request.head_len)];
+                let mut vouched = &mut None;
+                if request.keep_alive {
+                    let known = &mut self.known.get_or_insert_default()[which];
+                    if known.fields.keep(&request, head) {
+                        known.vouched = None;
+                        vouched = &mut known.vouched;
+                    }
+                }
+                (request, core.api.admit(&request, head, &mut self.remembered, vouched))
             }
         };
         self.scanned = 0;
         // A head that begins in the same turn has its own time.
         self.deadline = Deadline::Idle;
-        let head = &mut input[..request.head_len as usize];
-        if recognised.is_none() && request.keep_alive {
-            self.familiar.get_or_insert_default()[usize::from(is_put)].keep(&request, head);
-        }
-        match core.api.admit(&request, head, &mut self.remembered) {
+        match admitted {
             Ok(call) => self.admitted(request, call, core, id),
             Err(problem) => self.rejected(request, problem, core),
         }
@@ -222,6 +233,15 @@ impl Connection {
                 self.start += head_bytes;
                 self.push(slot, core);
                 self.complete(Body::EMPTY, core, id);
+                return;
+            }
+            // Nobody wants it, so nobody has to keep it.
+            Framing::Sized(left) if !call.takes_body() && !request.expect_continue && !close => {
+                self.start += head_bytes;
+                self.push(slot, core);
+                self.complete(Body::EMPTY, core, id);
+                self.intake = Intake::Skip { left };
+                self.begin_body_deadline(core);
                 return;
             }
             Framing::Sized(bytes) => Some(bytes as usize),
@@ -360,7 +380,7 @@ impl Connection {
         let Some(Call::Key(call)) = &slot.call else { return };
         let owner = KeyHasher::owner(call.hash, core.mesh.reactors());
         if owner == core.mesh.me() {
-            core.shard.prefetch_index(call.hash);
+            core.shard.prefetch_table(call.hash);
         } else {
             slot.state = State::Held(owner);
             self.held += 1;
@@ -371,13 +391,21 @@ impl Connection {
         }
     }
 
+    /// Prefetches the index lines that the queued requests will look at.
+    pub fn prefetch_index(&self, core: &Core) {
+        self.hashes().for_each(|hash| core.shard.prefetch_index(hash));
+    }
+
     /// Prefetches the entries that the queued requests will look at.
-    pub fn prefetch(&self, core: &Core) {
-        for slot in self.queue.iter().flatten() {
-            if let (Some(Call::Key(call)), State::Ready) = (&slot.call, &slot.state) {
-                core.shard.prefetch_entry(call.hash);
-            }
-        }
+    pub fn prefetch_entries(&self, core: &Core) {
+        self.hashes().for_each(|hash| core.shard.prefetch_entry(hash));
+    }
+
+    fn hashes(&self) -> impl Iterator<Item = u64> {
+        self.queue.iter().flatten().filter_map(|slot| match (&slot.call, &slot.state) {
+            (Some(Call::Key(call)), State::Ready) => Some(call.hash),
+            _ => None,
+        })
     }
 
     /// Throws input away until the client closes, for a while.

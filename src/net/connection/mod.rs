@@ -19,7 +19,7 @@ use std::net::Shutdown;
 use mio::net::TcpStream;
 
 use crate::api::{Call, Decoded, Gather, Problem};
-use crate::auth::Remembered;
+use crate::auth::{Remembered, Vouched};
 use crate::http::{Familiar, Request};
 use crate::limits::{BLOCK_BYTES, CONNECTION_HOPS_MAX, SMALL_BLOCK_BYTES};
 use crate::memory::Reservation;
@@ -70,6 +70,13 @@ enum State {
     Refused(Problem),
 }
 
+/// The fields of an earlier head, and who they stand for once that was found out.
+#[derive(Debug, Default)]
+struct Known {
+    fields: Familiar,
+    vouched: Option<Vouched>,
+}
+
 /// What the next bytes from the client are.
 #[derive(Debug)]
 enum Intake {
@@ -107,7 +114,7 @@ pub struct Connection {
     /// How far an incomplete head was searched for its end.
     scanned: usize,
     /// The fields of its last GET and of its last PUT.
-    familiar: Option<Box<[Familiar; 2]>>,
+    known: Option<Box<[Known; 2]>>,
     /// The unparsed input is the beginning of a head.
     partial: bool,
     queue: Option<VecDeque<Slot>>,
@@ -162,7 +169,7 @@ impl Connection {
             start: 0,
             end: 0,
             scanned: 0,
-            familiar: None,
+            known: None,
             partial: false,
             queue: None,
             front: 0,
