@@ -27,9 +27,12 @@ use mapped as backing;
 #[cfg(miri)]
 use owned as backing;
 
-/// A run up to this size is given back when it is dropped: some 300 µs for 8 MiB. The rest of a
-/// larger one waits for [`Pages::give_back_slice`].
-const GIVE_BACK_PAGES_MAX: u32 = 8 * 1_024 * 1_024 / PAGE_BYTES as u32;
+/// So much of a run is given back when it is dropped: about 100 µs for 2 MiB (PERF.md). The rest of a
+/// longer one waits for [`Pages::give_back_slice`], which does as much at a time.
+const SLICE_PAGES: u32 = 2 * 1_024 * 1_024 / PAGE_BYTES as u32;
+
+/// With more than this waiting, runs come faster than slices go, and each is given back as a whole.
+const WAITING_PAGES_MAX: u64 = 16 * 1_024 * 1_024 / PAGE_BYTES as u64;
 
 /// A stretch of address space and who has which part of it.
 #[derive(Debug)]
@@ -139,7 +142,7 @@ impl Pages {
         }
         let slice = self.with_book(|book| {
             let (first, pages) = book.waiting.pop()?;
-            let slice = pages.min(GIVE_BACK_PAGES_MAX);
+            let slice = pages.min(SLICE_PAGES);
             if slice < pages {
                 book.waiting.push((first + slice, pages - slice));
             }
@@ -153,7 +156,8 @@ impl Pages {
 
     /// Takes pages back that no run has any more.
     fn release(&self, first: u32, pages: u32) {
-        let at_once = pages.min(GIVE_BACK_PAGES_MAX);
+        let is_late = self.waiting_pages.load(Ordering::Relaxed) > WAITING_PAGES_MAX;
+        let at_once = if is_late { pages } else { pages.min(SLICE_PAGES) };
         if at_once > 0 {
             self.give_back(first, at_once);
         }
@@ -348,7 +352,9 @@ mod tests {
     use proptest::prelude::{Strategy, any, prop};
     use proptest::test_runner::{Config, TestRunner};
 
-    use super::{GIVE_BACK_PAGES_MAX, PAGE_BYTES, Pages, Run};
+    use super::{PAGE_BYTES, Pages, Run};
+    #[cfg(not(miri))]
+    use super::{SLICE_PAGES, WAITING_PAGES_MAX};
 
     const STRETCH_PAGES: usize = 64;
 
@@ -447,8 +453,8 @@ mod tests {
     #[cfg(not(miri))]
     #[test]
     fn a_very_long_run_goes_back_in_slices() {
-        let slice = GIVE_BACK_PAGES_MAX as usize * PAGE_BYTES;
-        let pages = stretch(4 * GIVE_BACK_PAGES_MAX as usize);
+        let slice = SLICE_PAGES as usize * PAGE_BYTES;
+        let pages = stretch(4 * SLICE_PAGES as usize);
         let mut run = pages.allocate(2 * slice + PAGE_BYTES).unwrap();
         run.fill(1);
         drop(run);
@@ -460,6 +466,19 @@ mod tests {
         assert_eq!(pages.held_bytes(), 0);
         assert!(!pages.is_waiting());
         assert!(pages.allocate(4 * slice).unwrap().iter().step_by(PAGE_BYTES).all(|byte| *byte == 0));
+    }
+
+    #[cfg(not(miri))]
+    #[test]
+    fn what_waits_is_bounded() {
+        let bytes = 2 * WAITING_PAGES_MAX as usize * PAGE_BYTES;
+        let pages = Pages::reserve(2 * bytes).unwrap();
+        let (long, other) = (pages.allocate(bytes).unwrap(), pages.allocate(bytes).unwrap());
+        drop(long);
+        let waiting = pages.held_bytes() as usize - bytes;
+        assert_eq!(waiting, bytes - SLICE_PAGES as usize * PAGE_BYTES);
+        drop(other);
+        assert_eq!(pages.held_bytes() as usize, waiting);
     }
 
     #[test]
