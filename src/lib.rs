@@ -39,13 +39,14 @@
 //!    neither read nor answered until the client has read on.
 //!
 //! A PUT differs in its body: one that fits stays in the block; a larger one is read straight into
-//! its place, within a budget that all reactors share.
+//! its place, within a budget that all reactors share. What bodies, connections and slow readers do not
+//! need of the memory limit belongs to the shards ([`memory`]).
 //!
 //! # Layers
 //!
 //! | module | may import |
 //! |---|---|
-//! | base: [`limits`], [`clock`], [`constant_time`], [`etag`], [`op`], [`raw`] | one another |
+//! | base: [`limits`], [`clock`], [`constant_time`], [`etag`], [`memory`], [`op`], [`raw`] | one another |
 //! | [`http`] | base, not `op` |
 //! | [`store`] | base |
 //! | [`shard`] | base, `store` |
@@ -66,6 +67,7 @@ pub mod constant_time;
 pub mod etag;
 pub mod http;
 pub mod limits;
+pub mod memory;
 pub mod net;
 pub mod op;
 pub mod raw;

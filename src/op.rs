@@ -5,9 +5,9 @@
 //! or from the message that brought it from another core. Neither knows HTTP.
 
 use std::fmt;
-use std::sync::Arc;
 
 use crate::clock::Version;
+pub use crate::memory::Large;
 
 /// A space of keys of its own. Every API family stores into its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,10 +33,6 @@ pub enum Encoding {
 
 /// The content type of values whose writer named none. Never sniffed.
 pub const CONTENT_TYPE_DEFAULT: &[u8] = b"application/octet-stream";
-
-/// A large value outside the log: written once, then shared by the store and by those who are
-/// sending it.
-pub type Large = Arc<Vec<u8>>;
 
 /// Bytes to be stored.
 #[derive(Clone, Copy, Debug)]

@@ -19,13 +19,11 @@ use crate::auth::{Epoch, Verifier, VerifierConfig, root_token};
 use crate::clock::Clock;
 use crate::config::{Settings, WhenFull};
 use crate::etag::Tags;
-use crate::net::{BodyBudget, Helper, ListenerSocket, Loads, Reactor, ReactorConfig, Timeouts, bind};
+use crate::memory::Memory;
+use crate::net::{Helper, ListenerSocket, Loads, Reactor, ReactorConfig, Timeouts, bind};
 use crate::op::KeyHasher;
 use crate::shard::{Doorbell, Mesh, Shard};
 use crate::store::{Store, StoreConfig};
-
-/// Bodies in flight may take this part of the memory limit.
-const BODIES_SHARE: u64 = 4;
 
 /// Why a node does not start.
 #[derive(Debug)]
@@ -135,8 +133,8 @@ fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u32) -
         bells.push(Doorbell::new(Box::new(move || drop(waker.wake()))));
     }
     let bells: Arc<[Doorbell]> = bells.into();
-    let memory_bytes = settings.store.memory_bytes;
-    let bodies = BodyBudget::new((memory_bytes / BODIES_SHARE) as usize);
+    let evicts = settings.store.when_full == WhenFull::Evict;
+    let memory = Memory::new(settings.store.memory_bytes, workers, evicts)?;
     let helpers = Helper::start(bells.clone())?;
     let meshes = Mesh::connect(bells.clone());
     // Unset, only descriptors bound them: without one, clients wait in the kernel's queue.
@@ -146,7 +144,7 @@ fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u32) -
     for (((poll, listener), mesh), helper) in polls.into_iter().zip(listeners).zip(meshes).zip(helpers) {
         let store = Store::new(
             StoreConfig {
-                memory_bytes: (memory_bytes - memory_bytes / BODIES_SHARE) / workers as u64,
+                memory_bytes: memory.shard_bytes_max(),
                 value_bytes_max: settings.store.value_bytes_max as usize,
                 when_full: match settings.store.when_full {
                     WhenFull::Evict => crate::store::WhenFull::Evict,
@@ -176,7 +174,7 @@ fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u32) -
             listener,
             loads: loads.clone(),
             connections_max,
-            bodies: bodies.clone(),
+            memory: memory.clone(),
             timeouts: Timeouts {
                 head_ms: settings.http.header_timeout.as_millis() as u64,
                 idle_ms: settings.http.idle_timeout.as_millis() as u64,

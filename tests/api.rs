@@ -100,7 +100,7 @@ impl Node {
                 }
             },
             Ok(Call::Key(mut call)) => {
-                let large: Large = Arc::new(body.to_vec());
+                let large: Large = Large::copy_of(body);
                 let body = match body.len() {
                     0..=VALUE_COPY_BYTES_MAX => Payload::Bytes(body),
                     _ => Payload::Large(&large),

@@ -7,6 +7,9 @@ use std::io::Write;
 
 const MIB: u64 = 1024 * 1024;
 
+/// What the process takes beside the limit, at the most, in these small nodes.
+const PROCESS_BYTES: u64 = 10 * MIB;
+
 /// A node of 64 MiB, a quarter of which is for bodies in flight, that holds a small value which
 /// decodes to a large one.
 fn node() -> Node {
@@ -81,6 +84,85 @@ fn bodies_that_wait_behind_a_slow_answer_are_in_the_budget() {
     for at in 0..UPLOADS {
         client.response().expect(if at == 0 { 201 } else { 200 });
     }
+}
+
+#[test]
+fn slow_readers_of_values_that_are_no_longer_stored_are_bounded_oldest_first() {
+    const READERS: usize = 30;
+    let node = node();
+    let mut writer = node.client();
+    let mut readers = Vec::new();
+    let mut peak = 0;
+    for round in 0..READERS {
+        let created = writer.put(&kv("rewritten"), vec![round as u8; 7_000_000]).status;
+        assert_eq!(created, if round == 0 { 201 } else { 200 });
+        let mut reader = node.client();
+        reader.send(&reader.compose("GET", &kv("rewritten"), &[], b""));
+        assert!(reader.hears_within(common::client::PATIENCE));
+        readers.push(reader);
+        peak = peak.max(process::resident_bytes(node.pid()));
+    }
+    // An eighth of the limit is one such value; what is stored is no burden, whoever reads it.
+    let whole = readers.split_off(READERS - 2);
+    for mut reader in readers {
+        assert!(reader.try_response("GET").is_err(), "an old reader was not closed");
+    }
+    for (mut reader, round) in whole.into_iter().zip(READERS - 2..) {
+        assert!(reader.response().expect(200).body == vec![round as u8; 7_000_000]);
+    }
+    assert!(peak < 64 * MIB, "{} MiB", peak / MIB);
+    node.assert_well();
+}
+
+#[test]
+fn data_takes_nearly_all_of_the_limit_and_makes_way_for_bodies() {
+    const KEYS: usize = 200;
+    const VALUE_BYTES: usize = 500_000;
+    let node = node();
+    let mut client = node.client();
+    for key in 0..KEYS {
+        client.put(&kv(format!("key-{key}")), vec![key as u8; VALUE_BYTES]).expect(201);
+    }
+    let mut kept = 0;
+    for key in 0..KEYS {
+        let got = client.get(&kv(format!("key-{key}")));
+        assert!(got.status == 404 || got.body == vec![key as u8; VALUE_BYTES], "{key}");
+        kept += usize::from(got.status == 200);
+    }
+    let kept_bytes = (kept * VALUE_BYTES) as u64;
+    assert!(kept_bytes > 64 * MIB * 4 / 5, "{} MiB", kept_bytes / MIB);
+
+    // A quarter of the limit holds two of these bodies.
+    let body = vec![b'b'; 7_000_000];
+    let length = body.len().to_string();
+    let mut uploads: Vec<Client> = (0..2).map(|_| node.client()).collect();
+    for (number, upload) in uploads.iter_mut().enumerate() {
+        let path = kv(format!("upload-{number}"));
+        upload.send(&upload.compose("PUT", &path, &[("Content-Length", &length)], b""));
+        upload.send(&body[..6_900_000]);
+    }
+    let bound = 64 * MIB + PROCESS_BYTES;
+    let started = std::time::Instant::now();
+    loop {
+        client.get("/livez").expect(200);
+        let resident = process::resident_bytes(node.pid());
+        if resident < bound {
+            break;
+        }
+        assert!(started.elapsed() < common::client::PATIENCE, "{} MiB", resident / MIB);
+    }
+    let mut third = node.client();
+    third.send(&third.compose("PUT", &kv("third"), &[("Content-Length", &length)], b""));
+    third.response().expect(503);
+    for upload in &mut uploads {
+        upload.send(&body[6_900_000..]);
+        upload.response().expect(201);
+    }
+    for number in 0..2 {
+        assert!(client.get(&kv(format!("upload-{number}"))).expect(200).body == body);
+    }
+    assert!(process::resident_bytes(node.pid()) < bound);
+    node.assert_well();
 }
 
 #[test]

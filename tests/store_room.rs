@@ -1,7 +1,5 @@
 //! Room: what a store may hold, what it gives up first, and that everything comes back.
 
-use std::sync::{Arc, Weak};
-
 use lucid::clock::{Now, Version};
 use lucid::limits::{CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX, VALUE_COPY_BYTES_MAX};
 use lucid::op::{CONTENT_TYPE_DEFAULT, Encoding, KeyHasher, Large, Namespace, Payload};
@@ -282,45 +280,45 @@ fn thousands_of_namespaces_stay_under_the_ceiling_and_can_be_emptied_one_by_one(
 
 #[test]
 fn a_large_value_is_dropped_when_its_entry_dies_whatever_it_dies_of() {
-    let large = |node: &mut Node, number: u64, ttl_ms| -> Weak<Vec<u8>> {
-        let value: Large = Arc::new(vec![9; 200_000]);
+    let large = |node: &mut Node, number: u64, ttl_ms| -> Large {
+        let value = Large::copy_of(&[9; 200_000]);
         node.write(0, &name(number), Payload::Large(&value), ttl_ms).unwrap();
-        assert_eq!(Arc::strong_count(&value), 2);
-        Arc::downgrade(&value)
+        assert_eq!(value.holders(), 2);
+        value
     };
     let mut node = Node::new(16 << 20, WhenFull::Evict);
 
     let overwritten = large(&mut node, 1, None);
     node.put(1, b"small").unwrap();
-    assert_eq!(overwritten.strong_count(), 0, "overwritten");
+    assert_eq!(overwritten.holders(), 1, "overwritten");
 
     let removed = large(&mut node, 1, None);
     assert!(node.remove(1));
-    assert_eq!(removed.strong_count(), 0, "removed");
+    assert_eq!(removed.holders(), 1, "removed");
 
     let rewritten = large(&mut node, 1, None);
     let hash = node.hasher.hash(Namespace::KV, &name(1));
     let meta = NewMeta { expires_ms: Some(node.now.unix_ms + 500), lock: None };
     assert_eq!(node.store.rewrite(Namespace::KV, &name(1), hash, meta, node.now), Ok(true));
-    assert_eq!(rewritten.strong_count(), 1, "rewritten");
+    assert_eq!(rewritten.holders(), 2, "rewritten");
     assert_eq!(node.length(0, &name(1)), Some(200_000));
 
     let expired = large(&mut node, 2, Some(300));
     node.pass_ms(1_000);
     assert_eq!(node.length(0, &name(1)), None);
     node.sweep_all();
-    assert_eq!((rewritten.strong_count(), expired.strong_count()), (0, 0), "expired");
+    assert_eq!((rewritten.holders(), expired.holders()), (1, 1), "expired");
 
     let dropped = large(&mut node, 3, None);
     node.store.drop_namespace(Namespace::KV);
     node.sweep_all();
-    assert_eq!(dropped.strong_count(), 0, "dropped");
+    assert_eq!(dropped.holders(), 1, "dropped");
 
     let evicted = large(&mut node, 4, None);
     (5..500).for_each(|number| drop(large(&mut node, number, None)));
-    assert_eq!(evicted.strong_count(), 0, "evicted");
+    assert_eq!(evicted.holders(), 1, "evicted");
 
     let last = large(&mut node, 500, None);
     drop(node);
-    assert_eq!(last.strong_count(), 0, "dropped with the store");
+    assert_eq!(last.holders(), 1, "dropped with the store");
 }

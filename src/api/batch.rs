@@ -16,7 +16,6 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
 
 use base64::Engine;
 use base64::alphabet;
@@ -195,7 +194,7 @@ impl Api {
         };
         let value = match value.len() {
             0..=VALUE_COPY_BYTES_MAX => Stored::Arena(append(arena, &value)),
-            _ => Stored::Large(Arc::new(value.into_owned())),
+            _ => Stored::Large(Large::copy_of(&value)),
         };
         Ok(Task::Put { value, expiry })
     }

@@ -5,10 +5,10 @@
 //! can be sent to a thread that may take its time; the reactor never decodes.
 
 use std::io::Read;
-use std::sync::Arc;
 
 use crate::limits::ZSTD_WINDOW_LOG_MAX;
-use crate::op::{Encoding, Entry, Large, Meta, Payload};
+use crate::memory::{Large, LargeBuf};
+use crate::op::{Encoding, Entry, Meta, Payload};
 
 /// Why a value has no decoded form: its bytes are not what its coding says, or the decoded ones are
 /// over the limit.
@@ -43,8 +43,8 @@ pub struct Decoded {
 
 impl Decoded {
     /// Bytes that decoding made, for one client, beside those that the store has.
-    pub fn made_bytes(&self) -> usize {
-        self.result.as_ref().map_or(0, |value| value.len())
+    pub fn made_bytes(&self) -> u64 {
+        self.result.as_ref().map_or(0, |value| value.len() as u64)
     }
 
     /// Whether the client must get these bytes since they are nowhere else.
@@ -58,8 +58,8 @@ impl Decode {
     /// large one.
     pub(super) fn new(entry: &Entry<'_>, deleted: bool, limit: u64) -> Decode {
         let encoded = match entry.value {
-            Payload::Bytes(bytes) => Arc::new(bytes.to_vec()),
-            Payload::Large(large) => Arc::clone(large),
+            Payload::Bytes(bytes) => Large::copy_of(bytes),
+            Payload::Large(large) => large.clone(),
         };
         let content_type = entry.content_type.to_vec();
         let about = About { meta: entry.meta, content_type, encoding: entry.encoding, deleted };
@@ -73,15 +73,15 @@ impl Decode {
 
     /// Does it. May take tens of milliseconds.
     pub fn run(self) -> Decoded {
-        let result = decode(&self.encoded, self.about.encoding, self.limit).map(Arc::new);
+        let result = decode(&self.encoded, self.about.encoding, self.limit);
         Decoded { about: self.about, result, encoded: self.encoded }
     }
 }
 
 /// Decodes `encoded`, as long as the result is at most `limit` bytes.
-fn decode(encoded: &[u8], encoding: Encoding, limit: u64) -> Result<Vec<u8>, NotDecodable> {
+fn decode(encoded: &[u8], encoding: Encoding, limit: u64) -> Result<Large, NotDecodable> {
     match encoding {
-        Encoding::Identity => Ok(encoded.to_vec()),
+        Encoding::Identity => Ok(Large::copy_of(encoded)),
         Encoding::Gzip => read_bounded(flate2::bufread::MultiGzDecoder::new(encoded), limit),
         Encoding::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(encoded).map_err(|_| NotDecodable)?;
@@ -91,13 +91,13 @@ fn decode(encoded: &[u8], encoding: Encoding, limit: u64) -> Result<Vec<u8>, Not
     }
 }
 
-fn read_bounded(decoder: impl Read, limit: u64) -> Result<Vec<u8>, NotDecodable> {
-    let mut decoded = Vec::new();
-    decoder.take(limit.saturating_add(1)).read_to_end(&mut decoded).map_err(|_| NotDecodable)?;
-    if decoded.len() as u64 > limit {
-        return Err(NotDecodable);
+fn read_bounded(decoder: impl Read, limit: u64) -> Result<Large, NotDecodable> {
+    let mut decoded = LargeBuf::with_capacity(0);
+    let length = std::io::copy(&mut decoder.take(limit.saturating_add(1)), &mut decoded);
+    match length.map_err(|_| NotDecodable)? {
+        length if length > limit => Err(NotDecodable),
+        _ => Ok(decoded.freeze()),
     }
-    Ok(decoded)
 }
 
 #[cfg(test)]
@@ -121,9 +121,9 @@ pub(super) mod tests {
     fn both_codings_decode_and_several_members_follow_each_other() {
         let text = b"hello ".repeat(1_000);
         for (encoding, encoded) in [(Encoding::Gzip, gzip(&text)), (Encoding::Zstd, zstd(&text))] {
-            assert_eq!(decode(&encoded, encoding, 6_000).unwrap(), text);
+            assert_eq!(decode(&encoded, encoding, 6_000).unwrap()[..], text);
             let twice = [&encoded[..], &encoded].concat();
-            assert_eq!(decode(&twice, encoding, 12_000).unwrap(), text.repeat(2));
+            assert_eq!(decode(&twice, encoding, 12_000).unwrap()[..], text.repeat(2));
         }
     }
 
@@ -134,7 +134,7 @@ pub(super) mod tests {
         {
             assert!(decode(&encoded, encoding, 10_001).is_ok());
             assert!(decode(&encoded, encoding, 10_000).is_ok());
-            assert_eq!(decode(&encoded, encoding, 9_999), Err(NotDecodable));
+            assert_eq!(decode(&encoded, encoding, 9_999).unwrap_err(), NotDecodable);
         }
     }
 
@@ -142,7 +142,7 @@ pub(super) mod tests {
     fn a_bomb_stops_at_the_limit() {
         let bomb = zstd(&vec![0; 8 << 20]);
         assert!(bomb.len() < 8 << 10);
-        assert_eq!(decode(&bomb, Encoding::Zstd, 1 << 20), Err(NotDecodable));
+        assert_eq!(decode(&bomb, Encoding::Zstd, 1 << 20).unwrap_err(), NotDecodable);
     }
 
     #[test]
@@ -152,7 +152,7 @@ pub(super) mod tests {
             damaged[1] ^= 0xff;
             let trailing = [&encoded[..], b"junk"].concat();
             for bytes in [&encoded[..encoded.len() - 1], &encoded[..3], &damaged, b"hello", &trailing] {
-                assert_eq!(decode(bytes, encoding, 1_000), Err(NotDecodable), "{bytes:?}");
+                assert_eq!(decode(bytes, encoding, 1_000).unwrap_err(), NotDecodable, "{bytes:?}");
             }
         }
     }

@@ -316,11 +316,9 @@ fn write_content_range(out: &mut Vec<u8>, part: &Range<usize>, len: usize) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::super::coding::tests::{gzip, zstd};
     use super::super::tests::{Node, TAG, entry};
-    use crate::op::{Encoding, Entry, Outcome, Payload};
+    use crate::op::{Encoding, Entry, Large, Outcome, Payload};
 
     const DATE: &str = "Sun, 09 Sep 2001 01:46:30 GMT";
     const GET: &str = "GET /api/kv/a HTTP/1.1";
@@ -356,7 +354,7 @@ mod tests {
     fn values_of_every_size_and_kind_come_whole() {
         for length in [0, 1, 8_192, 8_193, 65_536, 65_537, 1 << 20] {
             let bytes: Vec<u8> = (0..length).map(|at| (at * 7) as u8).collect();
-            let large = Arc::new(bytes.clone());
+            let large = Large::copy_of(&bytes);
             for value in [Payload::Bytes(&bytes), Payload::Large(&large)] {
                 let mut node = Node::open();
                 let found = || Outcome::Found(Entry { value, ..entry(b"") });

@@ -1,72 +1,33 @@
-//! Bodies that do not fit into a connection's block: gathered aside, within a budget that all
-//! reactors share.
+//! Bodies that do not fit into a connection's block: gathered aside, within the part of the memory
+//! that all bodies in flight may take.
 //!
 //! A sized body is read from the socket straight into its place. A chunked one passes through the
-//! block and its reservation grows with it. The budget is reserved before a byte is asked for, so a
+//! block and its reservation grows with it. Memory is reserved before a byte is asked for, so a
 //! crowd of uploads is refused, not swallowed. Values that were decoded for one client draw on it
 //! too, until they are sent.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::http::{BodyDecoder, Refusal};
 use crate::limits::VALUE_COPY_BYTES_MAX;
-use crate::op::{Large, Payload};
-
-/// By how much the reservation of a chunked body grows.
-const CHUNKED_STEP_BYTES: usize = 64 * 1_024;
-
-/// What all bodies in flight may take together.
-#[derive(Debug)]
-pub struct BodyBudget {
-    left_bytes: AtomicUsize,
-}
-
-impl BodyBudget {
-    /// A budget of so many bytes.
-    pub fn new(bytes: usize) -> Arc<BodyBudget> {
-        Arc::new(BodyBudget { left_bytes: AtomicUsize::new(bytes) })
-    }
-
-    /// A part of what is left, if that is enough.
-    pub fn reserve(self: &Arc<BodyBudget>, bytes: usize) -> Option<Reservation> {
-        let mut reservation = Reservation { bytes: 0, budget: self.clone() };
-        reservation.grow(bytes).then_some(reservation)
-    }
-}
-
-/// A part of the budget, until it is dropped.
-#[derive(Debug)]
-pub struct Reservation {
-    bytes: usize,
-    budget: Arc<BodyBudget>,
-}
-
-impl Reservation {
-    fn grow(&mut self, bytes: usize) -> bool {
-        let left = |left: usize| left.checked_sub(bytes);
-        let taken = self.budget.left_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok();
-        if taken {
-            self.bytes += bytes;
-        }
-        taken
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.budget.left_bytes.fetch_add(self.bytes, Ordering::Relaxed);
-    }
-}
+use crate::memory::{Large, LargeBuf, Memory, Reservation};
+use crate::op::Payload;
 
 /// A body on its way in.
 #[derive(Debug)]
 pub struct Upload {
-    bytes: Vec<u8>,
+    bytes: Gathered,
     /// How much of a sized body has come. A chunked one is as long as what has come.
     filled: usize,
     framing: UploadFraming,
     reservation: Reservation,
+}
+
+/// What has come of a body, in the place that its kind of value is kept in.
+#[derive(Debug)]
+enum Gathered {
+    Small(Vec<u8>),
+    Large(LargeBuf),
 }
 
 #[derive(Debug)]
@@ -88,25 +49,30 @@ pub enum UploadError {
 
 impl Upload {
     /// A body whose size the head told.
-    pub fn sized(bytes: usize, budget: &Arc<BodyBudget>) -> Result<Upload, UploadError> {
-        let reservation = budget.reserve(bytes).ok_or(UploadError::NoRoom)?;
-        Ok(Upload { bytes: vec![0; bytes], filled: 0, framing: UploadFraming::Sized, reservation })
+    pub fn sized(bytes: usize, memory: &Arc<Memory>) -> Result<Upload, UploadError> {
+        let is_large = bytes > VALUE_COPY_BYTES_MAX;
+        let reservation = memory.reserve(bytes as u64).ok_or(UploadError::NoRoom)?;
+        let (bytes, reservation) = match is_large {
+            true => (Gathered::Large(LargeBuf::zeroed(bytes)), reservation.for_large()),
+            false => (Gathered::Small(vec![0; bytes]), reservation),
+        };
+        Ok(Upload { bytes, filled: 0, framing: UploadFraming::Sized, reservation })
     }
 
     /// A body whose end only its chunks tell.
-    pub fn chunked(decoder: BodyDecoder, bytes_max: u64, budget: &Arc<BodyBudget>) -> Upload {
+    pub fn chunked(decoder: BodyDecoder, bytes_max: u64, memory: &Arc<Memory>) -> Upload {
         Upload {
-            bytes: Vec::new(),
+            bytes: Gathered::Small(Vec::new()),
             filled: 0,
             framing: UploadFraming::Chunked { decoder, bytes_max: bytes_max as usize },
-            reservation: Reservation { bytes: 0, budget: budget.clone() },
+            reservation: memory.reserve_nothing(),
         }
     }
 
     /// Where the rest of a sized body goes, for reading from the socket straight into it.
     pub fn sized_rest(&mut self) -> Option<&mut [u8]> {
         match self.framing {
-            UploadFraming::Sized => Some(&mut self.bytes[self.filled..]),
+            UploadFraming::Sized => Some(&mut self.bytes.bytes_mut()[self.filled..]),
             UploadFraming::Chunked { .. } => None,
         }
     }
@@ -114,7 +80,7 @@ impl Upload {
     /// Notes that so many bytes were read into [`Upload::sized_rest`]. True when that was all.
     pub fn advance(&mut self, count: usize) -> bool {
         self.filled += count;
-        self.filled == self.bytes.len()
+        self.filled == self.bytes.bytes().len()
     }
 
     /// How many bytes have come.
@@ -126,8 +92,9 @@ impl Upload {
     pub fn feed(&mut self, input: &[u8]) -> Result<(usize, bool), UploadError> {
         match &mut self.framing {
             UploadFraming::Sized => {
-                let count = input.len().min(self.bytes.len() - self.filled);
-                self.bytes[self.filled..self.filled + count].copy_from_slice(&input[..count]);
+                let rest = &mut self.bytes.bytes_mut()[self.filled..];
+                let count = input.len().min(rest.len());
+                rest[..count].copy_from_slice(&input[..count]);
                 Ok((count, self.advance(count)))
             }
             UploadFraming::Chunked { decoder, bytes_max } => {
@@ -135,17 +102,13 @@ impl Upload {
                 loop {
                     let decoded = decoder.decode(&input[consumed..]).map_err(UploadError::Malformed)?;
                     consumed += decoded.consumed;
-                    let length = self.bytes.len() + decoded.data.len();
+                    let length = self.filled + decoded.data.len();
                     if length > *bytes_max {
                         return Err(UploadError::TooLarge);
                     }
-                    if length > self.reservation.bytes {
-                        let step = (length - self.reservation.bytes).max(CHUNKED_STEP_BYTES);
-                        if !self.reservation.grow(step) {
-                            return Err(UploadError::NoRoom);
-                        }
+                    if !self.bytes.append(decoded.data, *bytes_max, &mut self.reservation) {
+                        return Err(UploadError::NoRoom);
                     }
-                    self.bytes.extend_from_slice(decoded.data);
                     self.filled = length;
                     if decoded.done || decoded.consumed == 0 {
                         return Ok((consumed, decoded.done));
@@ -156,9 +119,59 @@ impl Upload {
     }
 
     /// The complete body.
-    pub fn finish(mut self) -> Body {
-        let bytes = std::mem::take(&mut self.bytes);
-        if bytes.len() > VALUE_COPY_BYTES_MAX { Body::Large(Large::new(bytes)) } else { Body::Small(bytes) }
+    pub fn finish(self) -> Body {
+        match self.bytes {
+            Gathered::Small(bytes) => Body::Small { bytes, _reserved: self.reservation },
+            Gathered::Large(bytes) => Body::Large(bytes.freeze()),
+        }
+    }
+}
+
+impl Gathered {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Gathered::Small(bytes) => bytes,
+            Gathered::Large(bytes) => bytes,
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Gathered::Small(bytes) => bytes,
+            Gathered::Large(bytes) => bytes,
+        }
+    }
+
+    /// Appends bytes of a chunked body of at most `bytes_max`, reserving what they take first. False
+    /// without room for them.
+    fn append(&mut self, piece: &[u8], bytes_max: usize, reservation: &mut Reservation) -> bool {
+        let length = self.bytes().len() + piece.len();
+        let capacity = match self {
+            _ if piece.is_empty() => 0,
+            Gathered::Small(_) if length <= VALUE_COPY_BYTES_MAX => VALUE_COPY_BYTES_MAX,
+            Gathered::Large(bytes) if length <= bytes.capacity() => 0,
+            Gathered::Small(_) => length.max(2 * VALUE_COPY_BYTES_MAX).min(bytes_max),
+            Gathered::Large(bytes) => length.max(2 * bytes.capacity()).min(bytes_max),
+        } as u64;
+        if capacity > reservation.bytes() && !reservation.grow(capacity - reservation.bytes()) {
+            return false;
+        }
+        if let Gathered::Small(bytes) = self
+            && length > VALUE_COPY_BYTES_MAX
+        {
+            reservation.becomes_large();
+            let mut large = LargeBuf::with_capacity(capacity as usize);
+            large.extend(bytes);
+            *self = Gathered::Large(large);
+        }
+        match self {
+            Gathered::Small(bytes) => bytes.extend_from_slice(piece),
+            Gathered::Large(bytes) => {
+                bytes.grow(capacity as usize);
+                bytes.extend(piece);
+            }
+        }
+        true
     }
 }
 
@@ -172,9 +185,14 @@ pub enum Body {
         /// Bytes.
         length: u32,
     },
-    /// Up to [`VALUE_COPY_BYTES_MAX`] bytes beside the block.
-    Small(Vec<u8>),
-    /// More than that, to be shared with the store.
+    /// Beside the block, reserved as long as they are here.
+    Small {
+        /// Up to [`VALUE_COPY_BYTES_MAX`].
+        bytes: Vec<u8>,
+        /// What they draw on the memory of the node.
+        _reserved: Reservation,
+    },
+    /// More than that, to be shared with the store. Counted by itself.
     Large(Large),
 }
 
@@ -186,7 +204,7 @@ impl Body {
     pub fn payload<'a>(&'a self, block: &'a [u8]) -> Payload<'a> {
         match self {
             Body::InBlock { at, length } => Payload::Bytes(&block[*at as usize..][..*length as usize]),
-            Body::Small(bytes) => Payload::Bytes(bytes),
+            Body::Small { bytes, .. } => Payload::Bytes(bytes),
             Body::Large(large) => Payload::Large(large),
         }
     }

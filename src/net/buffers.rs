@@ -1,15 +1,24 @@
 //! The buffers connections read into: lent while there is unanswered input, given back when empty.
 //!
 //! An idle connection holds none. A connection that waits for the rest of a head holds a small one,
-//! so that a client that dribbles costs little.
+//! so that a client that dribbles costs little. All that connections take is counted here, for the
+//! memory limit.
 
 use std::collections::VecDeque;
 
+use crate::http::Familiar;
 use crate::limits::{BLOCK_BYTES, CONNECTION_HOPS_MAX, SMALL_BLOCK_BYTES};
-use crate::net::connection::Slot;
+use crate::net::connection::{Connection, Slot};
 
 /// Blocks of each size that a reactor keeps for reuse: 8 MiB of large ones.
 const SPARE_BLOCKS_MAX: usize = 256;
+
+/// What a request queue takes.
+const QUEUE_BYTES: u64 = (CONNECTION_HOPS_MAX * size_of::<Slot>()) as u64;
+
+/// What a connection takes beside its buffers: itself, the fields it is known by, its timer and its
+/// place in the poll.
+const CONNECTION_BYTES: u64 = (size_of::<Connection>() + 2 * size_of::<Familiar>() + 64) as u64;
 
 /// A buffer of one of two sizes.
 pub type Block = Box<[u8]>;
@@ -20,17 +29,31 @@ pub struct Buffers {
     large: Vec<Block>,
     small: Vec<Block>,
     queues: Vec<VecDeque<Slot>>,
+    /// What connections have taken, lent buffers and spare ones.
+    bytes: u64,
 }
 
 impl Buffers {
     /// A buffer of [`BLOCK_BYTES`].
     pub fn large(&mut self) -> Block {
-        self.large.pop().unwrap_or_else(|| vec![0; BLOCK_BYTES].into_boxed_slice())
+        match self.large.pop() {
+            Some(block) => block,
+            None => self.block(BLOCK_BYTES),
+        }
     }
 
     /// A buffer of [`SMALL_BLOCK_BYTES`].
     pub fn small(&mut self) -> Block {
-        self.small.pop().unwrap_or_else(|| vec![0; SMALL_BLOCK_BYTES].into_boxed_slice())
+        match self.small.pop() {
+            Some(block) => block,
+            None => self.block(SMALL_BLOCK_BYTES),
+        }
+    }
+
+    #[cold]
+    fn block(&mut self, bytes: usize) -> Block {
+        self.bytes += bytes as u64;
+        vec![0; bytes].into_boxed_slice()
     }
 
     /// Takes a buffer back. One too many is freed.
@@ -38,12 +61,17 @@ impl Buffers {
         let spare = if block.len() == BLOCK_BYTES { &mut self.large } else { &mut self.small };
         if spare.len() < SPARE_BLOCKS_MAX {
             spare.push(block);
+        } else {
+            self.bytes -= block.len() as u64;
         }
     }
 
     /// An empty queue of requests with room for as many as a connection may have.
     pub fn queue(&mut self) -> VecDeque<Slot> {
-        self.queues.pop().unwrap_or_else(|| VecDeque::with_capacity(CONNECTION_HOPS_MAX))
+        self.queues.pop().unwrap_or_else(|| {
+            self.bytes += QUEUE_BYTES;
+            VecDeque::with_capacity(CONNECTION_HOPS_MAX)
+        })
     }
 
     /// Takes an empty queue back.
@@ -51,6 +79,29 @@ impl Buffers {
         debug_assert!(queue.is_empty());
         if self.queues.len() < SPARE_BLOCKS_MAX {
             self.queues.push(queue);
+        } else {
+            self.bytes -= QUEUE_BYTES;
         }
+    }
+
+    /// Memory of all buffers, lent or spare, and of the connections.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Counts a connection in.
+    pub fn count_connection(&mut self) {
+        self.bytes += CONNECTION_BYTES;
+    }
+
+    /// Counts a connection out.
+    pub fn discount_connection(&mut self) {
+        self.bytes -= CONNECTION_BYTES;
+    }
+
+    /// What a connection keeps for a client that reads slowly has become this much.
+    pub fn recount_backlog(&mut self, counted: &mut u64, bytes: u64) {
+        self.bytes = self.bytes - *counted + bytes;
+        *counted = bytes;
     }
 }

@@ -12,9 +12,9 @@ mod helper;
 mod listener;
 mod output;
 mod reactor;
+mod stalls;
 mod timers;
 
-pub use body::BodyBudget;
 pub use helper::Helper;
 pub use listener::{ListenerSocket, Loads, bind};
 pub use reactor::{Reactor, ReactorConfig, Timeouts};

@@ -8,8 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 use std::ops::Range;
 
-use crate::net::body::Reservation;
-use crate::op::Large;
+use crate::memory::{Large, Reservation};
 
 /// Pieces handed to the system in one call.
 const PIECES_PER_WRITE: usize = 16;
@@ -25,6 +24,13 @@ impl Piece {
         match self {
             Piece::Bytes { bytes, sent } => &bytes[*sent..],
             Piece::Large { value, range } => &value[range.clone()],
+        }
+    }
+
+    fn copied_bytes(&self) -> u64 {
+        match self {
+            Piece::Bytes { bytes, .. } => bytes.capacity() as u64,
+            Piece::Large { .. } => 0,
         }
     }
 
@@ -66,6 +72,21 @@ impl Backlog {
         if !range.is_empty() {
             self.pieces.push_back(Piece::Large { value, range });
         }
+    }
+
+    /// Bytes that it holds by itself.
+    pub fn copied_bytes(&self) -> u64 {
+        self.pieces.iter().map(Piece::copied_bytes).sum()
+    }
+
+    /// Whether a large value is unsent.
+    pub fn holds_large(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Large { .. }))
+    }
+
+    /// Whether one is that no store has any more.
+    pub fn holds_left(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Large { value, .. } if value.has_left()))
     }
 
     /// Keeps a reservation until everything is sent.
@@ -132,9 +153,9 @@ pub fn write_slices(socket: &mut impl Write, slices: &[IoSlice<'_>]) -> io::Resu
 #[cfg(test)]
 mod tests {
     use std::io::{self, Write};
-    use std::sync::Arc;
 
     use super::{Backlog, Written};
+    use crate::memory::Large;
 
     /// Takes a few bytes at a time and is full every other time.
     struct Trickle {
@@ -162,7 +183,7 @@ mod tests {
     fn what_a_full_socket_refuses_goes_out_later_in_order() {
         let mut backlog = Backlog::default();
         backlog.push_bytes(b"head of the answer, ");
-        backlog.push_large(Arc::new(b"..a large value..".to_vec()), 2..15);
+        backlog.push_large(Large::copy_of(b"..a large value.."), 2..15);
         backlog.push_bytes(b"");
         backlog.push_bytes(b", next");
         let mut socket = Trickle { taken: Vec::new(), full: false };

@@ -2,8 +2,8 @@
 //!
 //! A turn does, in this order: poll; read and parse every ready connection and send what belongs to
 //! other cores; prefetch; execute and answer each connection with one write; accept; do what other
-//! cores ask and take their answers; a slice of listings; timers; a slice of expiry; wake the
-//! peers that have something; sleep. Reading everything before looking anything up lets the cache
+//! cores ask and take their answers; a slice of listings; timers; a slice of expiry; see to the memory
+//! limit; wake the peers that have something; sleep. Reading everything before looking anything up lets the cache
 //! misses of a turn overlap (PERF.md).
 //!
 //! The loop never blocks but in poll, and never waits for another thread.
@@ -20,11 +20,12 @@ use slab::Slab;
 use crate::api::{Api, NodeState, Phase, Problem, Scratch};
 use crate::clock::{Clock, Now};
 use crate::limits::BATCH_REQUESTS_MAX;
-use crate::net::body::BodyBudget;
+use crate::memory::Memory;
 use crate::net::buffers::Buffers;
 use crate::net::connection::{Connection, Life};
 use crate::net::helper::Helper;
 use crate::net::listener::{ACCEPTS_PER_TURN, Listener, Loads};
+use crate::net::stalls::{Stalls, Unread};
 use crate::net::timers::Timers;
 use crate::shard::{Job, Mesh, Message, Shard};
 
@@ -69,8 +70,8 @@ pub struct ReactorConfig {
     pub loads: Loads,
     /// Most connections of the node.
     pub connections_max: usize,
-    /// What bodies in flight may take.
-    pub bodies: Arc<BodyBudget>,
+    /// The memory of the node.
+    pub memory: Arc<Memory>,
     /// How long clients may take.
     pub timeouts: Timeouts,
     /// The node's clock.
@@ -87,7 +88,9 @@ pub struct Core {
     pub(super) mesh: Mesh,
     pub(super) helper: Helper,
     pub(super) buffers: Buffers,
-    pub(super) bodies: Arc<BodyBudget>,
+    pub(super) memory: Arc<Memory>,
+    /// Clients that are slow to read a large value.
+    pub(super) stalls: Stalls,
     pub(super) timeouts: Timeouts,
     pub(super) now: Now,
     /// The node is stopping: every answer is its connection's last.
@@ -117,6 +120,13 @@ pub struct Reactor {
     driven: Vec<u32>,
     clock: Clock,
     state: Arc<NodeState>,
+    /// What the shard was last told to stay below, and what the node was last told of its buffers.
+    ceiling_bytes: u64,
+    buffer_bytes: u64,
+    /// Since when its oldest slow reader has been waited for, as the node was last told.
+    stalled_since_ms: u64,
+    /// The shard, or what large values left behind, has yet to shrink.
+    shrinking: bool,
 }
 
 impl Reactor {
@@ -150,7 +160,8 @@ impl Reactor {
                 mesh: config.mesh,
                 helper: config.helper,
                 buffers: Buffers::default(),
-                bodies: config.bodies,
+                memory: config.memory,
+                stalls: Stalls::default(),
                 timeouts: config.timeouts,
                 now,
                 draining: false,
@@ -166,6 +177,10 @@ impl Reactor {
             driven: Vec::new(),
             clock: config.clock,
             state: config.state,
+            ceiling_bytes: u64::MAX,
+            buffer_bytes: 0,
+            stalled_since_ms: u64::MAX,
+            shrinking: false,
         })
     }
 
@@ -199,6 +214,7 @@ impl Reactor {
             self.exchange();
             self.scan();
             self.expire();
+            self.keep_to_limit();
             self.core.mesh.ring();
             // Until the last connection of the node has ended, its requests may need this shard.
             if self.core.draining && self.loads.total() == 0 {
@@ -211,7 +227,7 @@ impl Reactor {
     /// Waits until there is something to do.
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
         let now = self.core.now;
-        let busy = !self.ready.is_empty() || !self.core.scans.is_empty();
+        let busy = !self.ready.is_empty() || !self.core.scans.is_empty() || self.shrinking;
         let mut timeout_ms = if busy { Some(0) } else { self.timers.sleep_ms(now.unix_ms) };
         let mut bound = |ms: Option<u64>| {
             if let Some(ms) = ms {
@@ -275,6 +291,7 @@ impl Reactor {
     fn adopt(&mut self, stream: TcpStream) {
         self.generation = self.generation.wrapping_add(1);
         let id = self.connections.insert(Connection::new(stream, self.generation, &self.core));
+        self.core.buffers.count_connection();
         let connection = &mut self.connections[id];
         let interest = Interest::READABLE | Interest::WRITABLE;
         if self.poll.registry().register(connection.stream_mut(), Token(id), interest).is_err() {
@@ -288,6 +305,7 @@ impl Reactor {
     fn close(&mut self, id: u32) {
         if let Some(connection) = self.connections.try_remove(id as usize) {
             self.loads.remove(self.core.mesh.me());
+            self.core.buffers.discount_connection();
             drop(connection.dismantle(&mut self.core));
         }
     }
@@ -467,6 +485,53 @@ impl Reactor {
         self.core.shard.sweep(now);
     }
 
+    /// Has the shard take what the rest leaves of the node's memory, and closes those who hold too
+    /// much of it.
+    fn keep_to_limit(&mut self) {
+        let Core { memory, mesh, shard, buffers, stalls, now, .. } = &mut self.core;
+        let buffer_bytes = buffers.bytes();
+        if buffer_bytes != self.buffer_bytes {
+            memory.recount_buffers(self.buffer_bytes, buffer_bytes);
+            self.buffer_bytes = buffer_bytes;
+        }
+        let ceiling_bytes = memory.shard_ceiling();
+        if ceiling_bytes < self.ceiling_bytes && self.ceiling_bytes != u64::MAX {
+            // The others' shards must shrink too, even if nothing else wakes them.
+            mesh.wake_all();
+        }
+        self.ceiling_bytes = ceiling_bytes;
+        let shrinks = shard.set_ceiling(ceiling_bytes, *now);
+        self.shrinking = memory.give_back_slice() | shrinks;
+        let stalled_since_ms = stalls.since_ms();
+        if stalled_since_ms != self.stalled_since_ms {
+            memory.is_oldest(mesh.me(), stalled_since_ms);
+            self.stalled_since_ms = stalled_since_ms;
+        }
+        if stalls.is_full() {
+            stalls.forget(unread(&self.connections));
+        }
+        if memory.holds_too_much() {
+            self.close_stalled();
+        }
+    }
+
+    /// Closes the clients that have been slow for longest to read values that are in no store any more,
+    /// as far as they are here; otherwise has the others look.
+    #[cold]
+    fn close_stalled(&mut self) {
+        let me = self.core.mesh.me();
+        while self.core.memory.holds_too_much() {
+            let oldest = self.core.stalls.oldest(unread(&self.connections));
+            let since_ms = oldest.map_or(u64::MAX, |(since_ms, _)| since_ms);
+            self.stalled_since_ms = since_ms;
+            if !self.core.memory.is_oldest(me, since_ms) {
+                return self.core.mesh.wake_all();
+            }
+            let Some((_, id)) = oldest else { return };
+            self.close(id);
+        }
+    }
+
     /// When the node stops: closes the listening socket, and once every reactor has done so, so that
     /// whoever sees a connection end finds no open door, ends what is idle.
     fn stop(&mut self) {
@@ -496,5 +561,13 @@ impl Reactor {
 fn list(connection: &mut Connection, id: u32, ready: &mut Vec<u32>) {
     if !std::mem::replace(&mut connection.listed, true) {
         ready.push(id);
+    }
+}
+
+/// Looks up what a connection has not read of large values.
+fn unread(connections: &Slab<Connection>) -> impl Fn(u32, u32) -> Option<Unread> {
+    |id, generation| {
+        let connection = connections.get(id as usize).filter(|it| it.generation == generation);
+        connection.and_then(Connection::unread)
     }
 }

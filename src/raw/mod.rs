@@ -2,5 +2,6 @@
 //! be used safely, and says with every block whose promise it rests on.
 #![allow(unsafe_code)]
 
+pub mod pages;
 pub mod prefetch;
 pub mod region;

@@ -72,6 +72,11 @@ impl Shard {
         self.store.sweep(now);
     }
 
+    /// Moves the ceiling of its memory. A bounded piece of work; true while there is more of it.
+    pub fn set_ceiling(&mut self, bytes: u64, now: Now) -> bool {
+        self.store.set_ceiling(bytes, now)
+    }
+
     /// When [`Shard::sweep`] will find something to do, in milliseconds since the Unix epoch; 0 for at
     /// once.
     pub fn next_sweep_ms(&self) -> Option<u64> {

@@ -1,7 +1,5 @@
 //! What an operation comes to, case by case.
 
-use std::sync::Arc;
-
 use super::Shard;
 use crate::clock::Now;
 use crate::etag::Tags;
@@ -197,7 +195,7 @@ fn keys_types_and_values_of_any_size_are_kept() {
 #[test]
 fn a_large_value_is_shared_and_not_copied() {
     let mut bench = Bench::new();
-    let large: Large = Arc::new(vec![b'x'; VALUE_COPY_BYTES_MAX + 1]);
+    let large: Large = Large::copy_of(&[b'x'; VALUE_COPY_BYTES_MAX + 1]);
     let action = Action::Put {
         value: Payload::Large(&large),
         content_type: None,
@@ -206,14 +204,14 @@ fn a_large_value_is_shared_and_not_copied() {
     };
     assert_outcome!(bench.apply("k", action), Outcome::Created(_));
     let Outcome::Found(entry) = bench.apply("k", Action::Get) else { panic!() };
-    assert!(matches!(entry.value, Payload::Large(found) if Arc::ptr_eq(found, &large)));
+    assert!(matches!(entry.value, Payload::Large(found) if found.is_same(&large)));
     assert_outcome!(bench.apply("k", COUNT), Outcome::NotNumeric);
     let Outcome::Deleted(Some(entry)) = bench.apply("k", Action::Delete { answer_value: true }) else {
         panic!()
     };
-    assert!(matches!(entry.value, Payload::Large(found) if Arc::ptr_eq(found, &large)));
+    assert!(matches!(entry.value, Payload::Large(found) if found.is_same(&large)));
     assert_outcome!(bench.apply("k", Action::Get), Outcome::Absent);
-    assert_eq!(Arc::strong_count(&large), 1, "what was removed is given back with the next operation");
+    assert_eq!(large.holders(), 1, "what was removed is given back with the next operation");
 }
 
 #[test]

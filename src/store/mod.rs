@@ -4,7 +4,7 @@
 //! appends; published bytes never change; what is overwritten, deleted or expired lies dead until its
 //! segment is reclaimed. Room is made before a write, a little for each ([`eviction`]); a bounded sweep
 //! returns the room of expired entries ([`expiry`]). Values too large for the log have memory of their
-//! own ([`large`]). One thread owns a store; it reads no clock, knows no network, and takes `now` as
+//! own ([`large`]). The ceiling may be moved ([`ceiling`]). One thread owns a store; it reads no clock, knows no network, and takes `now` as
 //! its last argument.
 //!
 //! Invariants, which `tests/store_model.rs` holds against a naive model: what was written is found,
@@ -14,6 +14,7 @@
 //! (until the shard is full; then by chance, about once in two million writes of new keys) or shrinks, a
 //! namespace or content type never seen before, a large value.
 
+mod ceiling;
 mod entry;
 mod eviction;
 mod expiry;
@@ -26,7 +27,6 @@ mod scan;
 mod types;
 
 use std::io;
-use std::sync::Arc;
 
 pub use entry::Lock;
 pub use namespaces::NamespaceStats;
@@ -34,7 +34,7 @@ pub use scan::{Listed, Scan};
 
 use crate::clock::{Now, Version};
 use crate::limits;
-use crate::op::{CONTENT_TYPE_DEFAULT, Encoding, KeyHasher, Namespace, Payload};
+use crate::op::{CONTENT_TYPE_DEFAULT, Encoding, KeyHasher, Large, Namespace, Payload};
 use entry::{Header, LARGE_REFERENCE_BYTES, TIME_MS_MAX, TypeName};
 use eviction::{Need, Reclaiming};
 use expiry::Sweeping;
@@ -151,7 +151,10 @@ pub struct Stats {
 /// The keys and values of one shard.
 #[derive(Debug)]
 pub struct Store {
+    /// Its ceiling is the present one.
     config: StoreConfig,
+    /// The highest ceiling: what the region was reserved for.
+    memory_bytes_max: u64,
     /// Values up to this length lie in the log.
     inline_bytes_max: usize,
     hasher: KeyHasher,
@@ -194,6 +197,7 @@ impl Store {
             sweeping: Sweeping::default(),
             evictions: 0,
             expired: 0,
+            memory_bytes_max: config.memory_bytes,
             config,
         })
     }
@@ -245,8 +249,7 @@ impl Store {
         let large = value_len > self.inline_bytes_max;
         let large_bytes = match entry.value {
             _ if !large => 0,
-            Payload::Bytes(bytes) => self.large.memory_bytes_for(bytes.len()),
-            Payload::Large(value) => self.large.memory_bytes_for(value.capacity()),
+            value => self.large.memory_bytes_for(value.bytes().len()),
         };
         let queue = self.queue_for(entry);
         let logged_len = if large { LARGE_REFERENCE_BYTES } else { value_len };
@@ -393,10 +396,10 @@ impl Store {
             Payload::Large(value) if !header.large => (value, None),
             value => {
                 let value = match value {
-                    Payload::Bytes(bytes) => Arc::new(bytes.to_vec()),
-                    Payload::Large(value) => Arc::clone(value),
+                    Payload::Bytes(bytes) => Large::copy_of(bytes),
+                    Payload::Large(value) => value.clone(),
                 };
-                let memory = large::memory_bytes(value.capacity());
+                let memory = value.memory_bytes();
                 reference = self.large.insert(value).to_le_bytes();
                 (&reference, Some(memory))
             }
@@ -430,8 +433,7 @@ impl Store {
     fn relocate(&mut self, from: Position, hash: u64, queue: Queue, header: &Header, uses: u32) {
         let (old, bytes) = self.log.entry(from);
         let size = self.log.size(&old);
-        let value_memory =
-            old.large_number(bytes).map(|number| large::memory_bytes(self.large.get(number).capacity()));
+        let value_memory = old.large_number(bytes).map(|number| self.large.get(number).memory_bytes());
         let to = self.log.append_copy(queue, header, from);
         if let Some(memory) = value_memory {
             self.log.count_large(from, -(memory as i64));
@@ -464,7 +466,7 @@ impl Store {
         if let Some(number) = header.large_number(bytes) {
             let value = self.large.remove(number);
             held = header.key_len + value.len();
-            self.log.count_large(position, -(large::memory_bytes(value.capacity()) as i64));
+            self.log.count_large(position, -(value.memory_bytes() as i64));
         }
         self.spaces.count_out(header.space, held as u64);
         self.log.bury(position, size);

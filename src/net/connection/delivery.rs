@@ -11,6 +11,7 @@ use mio::net::TcpStream;
 use super::{Connection, Intake, Life, Stage, State};
 use crate::api::{Call, Decoded, Gather, Problem, Tail, Work};
 use crate::http::response;
+use crate::memory::Reservation;
 use crate::net::output::{Backlog, Written, write_slices};
 use crate::net::reactor::Core;
 use crate::shard::{Job, Ticket};
@@ -39,7 +40,10 @@ impl Connection {
         }
         let result = result.and_then(|()| self.send(&mut scratch, Tail::None));
         scratch.clear();
+        // A long answer, a batch's, is not to be kept room for.
+        scratch.shrink_to(2 * SCRATCH_BYTES);
         core.scratch = scratch;
+        self.note_backlog(core, id);
         match result {
             Ok(()) => self.settle(core, progress),
             Err(_) => Life::Over,
@@ -200,7 +204,7 @@ impl Connection {
             && ticket.request == self.front
             && matches!(slot.state, State::Decoding)
         {
-            let room = core.bodies.reserve(decoded.made_bytes());
+            let room = core.memory.reserve(decoded.made_bytes()).map(Reservation::for_large);
             slot.state = match room.is_some() || decoded.is_last_copy() {
                 true => State::Decoded(Box::new(decoded), room),
                 false => State::Refused(Problem::Busy),

@@ -265,7 +265,7 @@ impl Connection {
                 self.push(slot, core);
                 self.intake = Intake::InBlock { body_at, length: bytes as u32 };
             }
-            Some(bytes) => match Upload::sized(bytes, &core.bodies) {
+            Some(bytes) => match Upload::sized(bytes, &core.memory) {
                 Ok(upload) => {
                     self.push(slot, core);
                     self.intake = Intake::Upload(Box::new(upload));
@@ -274,7 +274,7 @@ impl Connection {
             },
             None => {
                 let decoder = BodyDecoder::new(Framing::Chunked);
-                let upload = Upload::chunked(decoder, call.body_bytes_max(), &core.bodies);
+                let upload = Upload::chunked(decoder, call.body_bytes_max(), &core.memory);
                 self.push(slot, core);
                 self.intake = Intake::Upload(Box::new(upload));
             }

@@ -22,10 +22,12 @@ use crate::api::{Call, Decoded, Gather, Problem};
 use crate::auth::{Remembered, Vouched};
 use crate::http::{Familiar, Request};
 use crate::limits::{BLOCK_BYTES, CONNECTION_HOPS_MAX, SMALL_BLOCK_BYTES};
-use crate::net::body::{Body, Reservation, Upload};
+use crate::memory::Reservation;
+use crate::net::body::{Body, Upload};
 use crate::net::buffers::Block;
 use crate::net::output::Backlog;
 use crate::net::reactor::Core;
+use crate::net::stalls::Unread;
 use crate::shard::Job;
 use deadline::Deadline;
 
@@ -124,6 +126,10 @@ pub struct Connection {
     /// `100 Continue` is owed to the request whose body is awaited.
     continue_due: bool,
     backlog: Option<Box<Backlog>>,
+    /// What of it is counted among the reactor's buffers.
+    backlog_bytes: u64,
+    /// It is among the reactor's stalls since then; 0 is not.
+    stalled_since_ms: u64,
     remembered: Remembered,
     /// The socket may hold input that was not read.
     readable: bool,
@@ -171,6 +177,8 @@ impl Connection {
             intake: Intake::Head,
             continue_due: false,
             backlog: None,
+            backlog_bytes: 0,
+            stalled_since_ms: 0,
             remembered: Remembered::default(),
             readable: true,
             hung_up: false,
@@ -273,6 +281,29 @@ impl Connection {
         Life::Open
     }
 
+    /// Tells the reactor what the backlog holds, so that it is counted.
+    fn note_backlog(&mut self, core: &mut Core, id: u32) {
+        let (bytes, holds_large) = self
+            .backlog
+            .as_ref()
+            .map_or((0, false), |backlog| (backlog.copied_bytes(), backlog.holds_large()));
+        if bytes != self.backlog_bytes {
+            core.buffers.recount_backlog(&mut self.backlog_bytes, bytes);
+        }
+        if !holds_large {
+            self.stalled_since_ms = 0;
+        } else if self.stalled_since_ms == 0 {
+            self.stalled_since_ms = core.now.unix_ms;
+            core.stalls.push(core.now.unix_ms, id, self.generation);
+        }
+    }
+
+    /// What it has not read of large values.
+    pub fn unread(&self) -> Option<Unread> {
+        let backlog = self.backlog.as_ref().filter(|backlog| backlog.holds_large())?;
+        Some(Unread { since_ms: self.stalled_since_ms, has_left: backlog.holds_left() })
+    }
+
     /// The last answer is with the system.
     fn finish(&mut self, core: &mut Core) -> Life {
         match self.stage {
@@ -344,6 +375,7 @@ impl Connection {
 
     /// Gives its buffers back.
     pub fn dismantle(mut self, core: &mut Core) -> TcpStream {
+        core.buffers.recount_backlog(&mut self.backlog_bytes, 0);
         if let Some(block) = self.block.take() {
             core.buffers.give_back(block);
         }
