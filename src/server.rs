@@ -101,14 +101,23 @@ fn start(settings: &Settings, boot_id: u32) -> Result<Node, StartError> {
     Ok(Node { events, state, bells, loads })
 }
 
-struct Reactors {
-    reactors: Vec<Reactor>,
-    state: Arc<NodeState>,
-    bells: Arc<[Doorbell]>,
+/// The reactors of a node before they run, and what steers them.
+#[derive(Debug)]
+pub struct Reactors {
+    /// Each is to be run on a thread of its own.
+    pub reactors: Vec<Reactor>,
+    /// Whether the node serves or stops.
+    pub state: Arc<NodeState>,
+    /// Wake the reactors, so that they see a change of it.
+    pub bells: Arc<[Doorbell]>,
     loads: Loads,
 }
 
-fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u32) -> io::Result<Reactors> {
+/// Sets up a reactor for each of the listening sockets, of which there are `runtime.workers`.
+///
+/// # Errors
+/// What the system refuses: memory, a thread, a descriptor.
+pub fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u32) -> io::Result<Reactors> {
     let workers = settings.runtime.workers;
     let clock = Clock::start();
     let hasher = KeyHasher::random();

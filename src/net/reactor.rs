@@ -172,7 +172,7 @@ impl Reactor {
             loads: config.loads,
             connections_max: config.connections_max,
             timers: Timers::new(now.unix_ms),
-            due: Vec::new(),
+            due: Vec::with_capacity(EVENTS_PER_POLL),
             ready: Vec::new(),
             driven: Vec::new(),
             clock: config.clock,

@@ -4,6 +4,11 @@
 //! it again. Putting a deadline off is a store to that field. When a slot comes round, what is not
 //! due goes back in at its present deadline. Bringing a deadline forward adds an entry; the older
 //! one finds its connection scheduled elsewhere and is dropped.
+//!
+//! All entries stand in one table, those of a slot as a list, so the passing of time allocates
+//! nothing: the table grows with the number of entries, not with the slots they come to stand in.
+
+use slab::Slab;
 
 /// Width of a slot in milliseconds: how late a time-out may be.
 const SLOT_MS: u64 = 64;
@@ -14,10 +19,22 @@ const SLOTS: usize = 1_024;
 /// What a slot holds: a connection's place and which of the users of that place.
 pub type Entry = (u32, u32);
 
+/// Where a list ends.
+const NONE: u32 = u32::MAX;
+
+/// An entry and the next one of its slot.
+#[derive(Debug)]
+struct Link {
+    entry: Entry,
+    next: u32,
+}
+
 /// The wheel of one reactor.
 #[derive(Debug)]
 pub struct Timers {
-    slots: Vec<Vec<Entry>>,
+    /// The first link of each slot.
+    slots: Vec<u32>,
+    links: Slab<Link>,
     /// The slot up to which everything has been looked at.
     passed: u64,
     /// No entry is in a slot before this one.
@@ -28,7 +45,7 @@ impl Timers {
     /// An empty wheel that starts at `now_ms`.
     pub fn new(now_ms: u64) -> Timers {
         let passed = now_ms / SLOT_MS;
-        Timers { slots: (0..SLOTS).map(|_| Vec::new()).collect(), passed, earliest: u64::MAX }
+        Timers { slots: vec![NONE; SLOTS], links: Slab::new(), passed, earliest: u64::MAX }
     }
 
     /// The slot in which a deadline is looked at: after it, never before.
@@ -38,7 +55,8 @@ impl Timers {
 
     /// Has `entry` come out with the given slot, which [`Timers::slot_of`] gave.
     pub fn schedule(&mut self, slot: u64, entry: Entry) {
-        self.slots[slot as usize % SLOTS].push(entry);
+        let first = &mut self.slots[slot as usize % SLOTS];
+        *first = self.links.insert(Link { entry, next: *first }) as u32;
         self.earliest = self.earliest.min(slot);
     }
 
@@ -52,11 +70,15 @@ impl Timers {
         // After a long sleep each slot is visited once, whatever the time that passed.
         let first = self.earliest.max(self.passed + 1);
         for slot in first..=until.min(first + SLOTS as u64 - 1) {
-            due.extend(self.slots[slot as usize % SLOTS].drain(..).map(|entry| (slot, entry)));
+            let mut next = std::mem::replace(&mut self.slots[slot as usize % SLOTS], NONE);
+            while let Some(link) = self.links.try_remove(next as usize) {
+                due.push((slot, link.entry));
+                next = link.next;
+            }
         }
         self.passed = until;
         self.earliest = (until + 1..until + SLOTS as u64)
-            .find(|slot| !self.slots[*slot as usize % SLOTS].is_empty())
+            .find(|slot| self.slots[*slot as usize % SLOTS] != NONE)
             .unwrap_or(u64::MAX);
     }
 
