@@ -29,7 +29,7 @@ impl Store {
         // With what a write would want to be free, the store has no more to do under this ceiling.
         let tight = self.memory_bytes() + 2 * self.log.segment_bytes();
         self.config.memory_bytes = self.config.memory_bytes.min(tight).saturating_sub(STEP_BYTES).max(bytes);
-        let nothing = Need { queue: Queue::Small, entry_len_max: 0, other_bytes: 0 };
+        let nothing = Need { queue: Queue::Small, entry_len_max: 0, large_bytes: 0, inserts: None };
         // A store that cannot shrink any more has nothing left to drop.
         let shrinks = self.make_room(&nothing, now).is_ok();
         if !shrinks {
