@@ -12,6 +12,9 @@ type Row = [u16; 8];
 /// shard full of small ones.
 const MEMORY_BYTES_PER_GHOST: u64 = 128;
 
+/// Rows in a page of memory.
+const ROWS_PER_PAGE: usize = 4_096 / size_of::<Row>();
+
 /// The evicted keys of a shard.
 #[derive(Debug)]
 pub struct Ghosts {
@@ -19,18 +22,20 @@ pub struct Ghosts {
     /// Rows in use: as many ghosts as the shard has entries, so that with larger values a key is
     /// not remembered for longer than is useful.
     rows_used: usize,
+    /// Rows whose memory has been touched.
+    rows_warm: usize,
 }
 
 impl Ghosts {
     /// Ghosts for a shard of this many bytes. The memory is committed when it is first used.
     pub fn new(memory_bytes: u64) -> Ghosts {
         let rows = (memory_bytes / MEMORY_BYTES_PER_GHOST / 8).max(1) as usize;
-        Ghosts { rows: vec![[0; 8]; rows], rows_used: rows }
+        Ghosts { rows: vec![[0; 8]; rows], rows_used: rows, rows_warm: 0 }
     }
 
     /// No ghosts, for a store that never evicts.
     pub fn none() -> Ghosts {
-        Ghosts { rows: vec![[0; 8]], rows_used: 1 }
+        Ghosts { rows: vec![[0; 8]], rows_used: 1, rows_warm: 1 }
     }
 
     /// Keeps about as many ghosts as there are entries. Moves only when the number has doubled or
@@ -39,6 +44,18 @@ impl Ghosts {
         let wanted = (entries as usize / 8).clamp(1, self.rows.len());
         if wanted > 2 * self.rows_used || wanted < self.rows_used / 2 {
             self.rows_used = wanted;
+        }
+    }
+
+    /// Touches the memory of as large a part of the ghosts as is in use of the shard, so that the first
+    /// evictions do not pay for all of it. A page for each call.
+    pub fn warm(&mut self, used_bytes: u64, memory_bytes: u64) {
+        let behind = self.rows_warm as u128 * u128::from(memory_bytes)
+            < self.rows.len() as u128 * u128::from(used_bytes);
+        if behind && self.rows_warm < self.rows.len() {
+            // Nothing is remembered before the shard is full.
+            self.rows[self.rows_warm] = [0; 8];
+            self.rows_warm += ROWS_PER_PAGE;
         }
     }
 

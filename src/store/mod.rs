@@ -260,6 +260,7 @@ impl Store {
             inserts: Some((entry.namespace, entry.hash)),
         };
         self.make_room(&need, now)?;
+        self.ghosts.warm(self.log.committed_bytes(), self.memory_bytes_max);
         let space = self.spaces.of_written(entry.namespace).ok_or(WriteError::Full)?;
         let header = Header {
             version: entry.version,
