@@ -8,6 +8,7 @@
 mod body;
 mod buffers;
 mod connection;
+mod core;
 mod helper;
 mod listener;
 mod output;
@@ -15,6 +16,7 @@ mod reactor;
 mod stalls;
 mod timers;
 
+pub use core::Timeouts;
 pub use helper::Helper;
 pub use listener::{ListenerSocket, Loads, bind};
-pub use reactor::{Reactor, ReactorConfig, Timeouts};
+pub use reactor::{Reactor, ReactorConfig};

@@ -18,11 +18,12 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
 use crate::api::{Api, NodeState, Phase, Problem, Scratch};
-use crate::clock::{Clock, Now};
+use crate::clock::Clock;
 use crate::limits::BATCH_REQUESTS_MAX;
 use crate::memory::Memory;
 use crate::net::buffers::Buffers;
 use crate::net::connection::{Connection, Life};
+use crate::net::core::{Core, Timeouts};
 use crate::net::helper::Helper;
 use crate::net::listener::{ACCEPTS_PER_TURN, Listener, Loads};
 use crate::net::stalls::{Stalls, Unread};
@@ -43,15 +44,6 @@ const MESSAGES_PER_TURN: usize = 1_024;
 
 /// Entries that a listing looks at in a turn: some hundreds of microseconds.
 const SCAN_ENTRIES_PER_TURN: usize = 4_096;
-
-/// How long a client may take, in milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// From the first byte of a head to its last; a body adds its length to it.
-    pub head_ms: u64,
-    /// Without a request, or without reading an answer.
-    pub idle_ms: u64,
-}
 
 /// What a reactor is made of.
 #[derive(Debug)]
@@ -78,29 +70,6 @@ pub struct ReactorConfig {
     pub clock: Clock,
     /// Whether the node serves or stops.
     pub state: Arc<NodeState>,
-}
-
-/// What connections work with: everything of a reactor but the connections.
-#[derive(Debug)]
-pub struct Core {
-    pub(super) api: Api,
-    pub(super) shard: Shard,
-    pub(super) mesh: Mesh,
-    pub(super) helper: Helper,
-    pub(super) buffers: Buffers,
-    pub(super) memory: Arc<Memory>,
-    /// Clients that are slow to read a large value.
-    pub(super) stalls: Stalls,
-    pub(super) timeouts: Timeouts,
-    pub(super) now: Now,
-    /// The node is stopping: every answer is its connection's last.
-    pub(super) draining: bool,
-    /// Answers of the connection at hand, before they are written.
-    pub(super) scratch: Vec<u8>,
-    /// Room for parts of an operation that do not lie in its request.
-    pub(super) operands: Scratch,
-    /// Listings under way here and who asked for them. The one in front gets a slice each turn.
-    pub(super) scans: VecDeque<(usize, Box<Job>)>,
 }
 
 /// One core's loop and everything it owns.

@@ -6,7 +6,7 @@
 
 use super::{Connection, Intake, Life, Stage};
 use crate::api::Problem;
-use crate::net::reactor::Core;
+use crate::net::core::Core;
 
 /// How long a closed connection's input is thrown away so that the client can read the answer.
 const LINGER_MS: u64 = 2_000;

@@ -12,8 +12,8 @@ use super::{Connection, Intake, Life, Stage, State};
 use crate::api::{Call, Decoded, Gather, Problem, Tail, Work};
 use crate::http::response;
 use crate::memory::Reservation;
+use crate::net::core::Core;
 use crate::net::output::{Backlog, Written, write_slices};
-use crate::net::reactor::Core;
 use crate::shard::{Job, Ticket};
 
 /// Output gathered before it is offered to the socket in the middle of a turn.

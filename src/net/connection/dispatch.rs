@@ -6,7 +6,7 @@
 
 use super::{Connection, Slot, State};
 use crate::api::{Call, Verb};
-use crate::net::reactor::Core;
+use crate::net::core::Core;
 use crate::shard::Ticket;
 
 /// What the requests before one are still about.

@@ -12,7 +12,7 @@ use crate::api::{Call, Problem};
 use crate::http::{BodyDecoder, Framing, Request, parse_head};
 use crate::limits::{BLOCK_BYTES, CONNECTION_HOPS_MAX, DRAIN_BYTES_MAX, SMALL_BLOCK_BYTES};
 use crate::net::body::{Body, Upload, UploadError};
-use crate::net::reactor::Core;
+use crate::net::core::Core;
 use crate::op::KeyHasher;
 
 /// Bytes of an upload read in one turn, so that a fast sender cannot starve the others.

@@ -1,0 +1,47 @@
+//! What the connections of a reactor work with.
+//!
+//! A connection borrows it for a step of its own; the reactor owns it beside the connections, so that
+//! the two can be borrowed apart.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::api::{Api, Scratch};
+use crate::clock::Now;
+use crate::memory::Memory;
+use crate::net::buffers::Buffers;
+use crate::net::helper::Helper;
+use crate::net::stalls::Stalls;
+use crate::shard::{Job, Mesh, Shard};
+
+/// How long a client may take, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// From the first byte of a head to its last; a body adds its length to it.
+    pub head_ms: u64,
+    /// Without a request, or without reading an answer.
+    pub idle_ms: u64,
+}
+
+/// What connections work with: everything of a reactor but the connections.
+#[derive(Debug)]
+pub struct Core {
+    pub(super) api: Api,
+    pub(super) shard: Shard,
+    pub(super) mesh: Mesh,
+    pub(super) helper: Helper,
+    pub(super) buffers: Buffers,
+    pub(super) memory: Arc<Memory>,
+    /// Clients that are slow to read a large value.
+    pub(super) stalls: Stalls,
+    pub(super) timeouts: Timeouts,
+    pub(super) now: Now,
+    /// The node is stopping: every answer is its connection's last.
+    pub(super) draining: bool,
+    /// Answers of the connection at hand, before they are written.
+    pub(super) scratch: Vec<u8>,
+    /// Room for parts of an operation that do not lie in its request.
+    pub(super) operands: Scratch,
+    /// Listings under way here and who asked for them. The one in front gets a slice each turn.
+    pub(super) scans: VecDeque<(usize, Box<Job>)>,
+}
