@@ -45,7 +45,7 @@ pub(super) fn reserve(limit_bytes: u64) -> io::Result<()> {
     let wanted = limit_bytes.saturating_mul(ADDRESS_TIMES).clamp(ADDRESS_BYTES_MIN, ADDRESS_BYTES_MAX);
     let mut bytes = wanted.max(2 * limit_bytes);
     loop {
-        match Pages::reserve(bytes as usize) {
+        match Pages::reserve(bytes as usize, warm_bytes_max(limit_bytes)) {
             Ok(pages) => {
                 // Reserved already, the first reservation stays.
                 let _ = PAGES.set(pages);
@@ -57,8 +57,13 @@ pub(super) fn reserve(limit_bytes: u64) -> io::Result<()> {
     }
 }
 
+/// Pages that stay committed for the values to come: half the headroom that the stores leave.
+fn warm_bytes_max(limit_bytes: u64) -> u64 {
+    super::headroom_bytes(limit_bytes) / 2
+}
+
 pub(super) fn pages() -> &'static Arc<Pages> {
-    PAGES.get_or_init(|| Pages::reserve(ADDRESS_BYTES_MIN as usize).expect("address space"))
+    PAGES.get_or_init(|| Pages::reserve(ADDRESS_BYTES_MIN as usize, 0).expect("address space"))
 }
 
 /// Bytes of all large values outside the stores: on their way in or out, or held by a slow reader.
@@ -90,7 +95,7 @@ struct Value {
 impl Large {
     /// A copy of these bytes.
     pub fn copy_of(bytes: &[u8]) -> Large {
-        let mut buffer = LargeBuf::zeroed(bytes.len());
+        let mut buffer = LargeBuf::of_length(bytes.len());
         buffer.copy_from_slice(bytes);
         buffer.freeze()
     }
@@ -156,7 +161,8 @@ impl Deref for Large {
     }
 }
 
-/// A large value while it is made. Its bytes are zeros until they are written.
+/// A large value while it is made. What it holds before it is written is arbitrary, so it is frozen only
+/// when all of it was.
 #[derive(Debug)]
 pub struct LargeBuf {
     run: Run,
@@ -164,8 +170,8 @@ pub struct LargeBuf {
 }
 
 impl LargeBuf {
-    /// A value of this length.
-    pub fn zeroed(length: usize) -> LargeBuf {
+    /// A value of this length, to be filled.
+    pub fn of_length(length: usize) -> LargeBuf {
         LargeBuf { run: allocate(length), length }
     }
 
@@ -259,8 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_written_is_zero_and_an_empty_value_takes_no_page() {
-        assert!(LargeBuf::zeroed(3 * PAGE_BYTES + 1).iter().all(|byte| *byte == 0));
+    fn an_empty_value_takes_no_page() {
         let empty = Large::copy_of(b"");
         assert_eq!((empty.len(), empty.0.run.len()), (0, 0));
     }

@@ -81,7 +81,7 @@ impl Memory {
     fn shard_ceiling_beside(&self, outside_bytes: u64) -> u64 {
         // What may not be dropped cannot make way either: then the share of the bodies is kept free.
         let kept_free = match self.evicts {
-            true => (self.limit_bytes / HEADROOM_PART).min(HEADROOM_BYTES_MAX),
+            true => headroom_bytes(self.limit_bytes),
             false => self.limit_bytes / BODIES_PART,
         };
         let least = self.limit_bytes / STORES_PART;
@@ -118,12 +118,18 @@ impl Memory {
         self.stalled_since_ms.iter().all(|other| since_ms <= other.load(Ordering::Relaxed))
     }
 
-    /// Gives a slice of what very large values left behind back to the system. True when there is more.
+    /// Gives a slice of what large values left behind back to the system, beyond what is kept for those to
+    /// come. True when there is more.
     pub fn give_back_slice(&self) -> bool {
         let pages = large::pages();
         pages.give_back_slice();
-        pages.is_waiting()
+        pages.is_over()
     }
+}
+
+/// What the stores leave free under `evict`.
+fn headroom_bytes(limit_bytes: u64) -> u64 {
+    (limit_bytes / HEADROOM_PART).min(HEADROOM_BYTES_MAX)
 }
 
 /// A part of what bodies in flight may take, until it is dropped.

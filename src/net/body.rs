@@ -53,7 +53,7 @@ impl Upload {
         let is_large = bytes > VALUE_COPY_BYTES_MAX;
         let reservation = memory.reserve(bytes as u64).ok_or(UploadError::NoRoom)?;
         let (bytes, reservation) = match is_large {
-            true => (Gathered::Large(LargeBuf::zeroed(bytes)), reservation.for_large()),
+            true => (Gathered::Large(LargeBuf::of_length(bytes)), reservation.for_large()),
             false => (Gathered::Small(vec![0; bytes]), reservation),
         };
         Ok(Upload { bytes, filled: 0, framing: UploadFraming::Sized, reservation })
