@@ -13,6 +13,10 @@ use crate::net::connection::{Connection, Slot};
 /// Blocks of each size that a reactor keeps for reuse: 8 MiB of large ones.
 const SPARE_BLOCKS_MAX: usize = 256;
 
+/// Buffers of each kind that a reactor begins with, so that its first clients find some whatever
+/// their timing. Their pages are not touched before they are used.
+const SPARE_AT_START: usize = 8;
+
 /// What a request queue takes.
 const QUEUE_BYTES: u64 = (CONNECTION_HOPS_MAX * size_of::<Slot>()) as u64;
 
@@ -24,7 +28,7 @@ const CONNECTION_BYTES: u64 = (size_of::<Connection>() + 2 * size_of::<Familiar>
 pub type Block = Box<[u8]>;
 
 /// A reactor's spare buffers and request queues.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Buffers {
     large: Vec<Block>,
     small: Vec<Block>,
@@ -34,6 +38,24 @@ pub struct Buffers {
 }
 
 impl Buffers {
+    /// The buffers of a reactor without connections.
+    pub fn new() -> Buffers {
+        let mut buffers = Buffers {
+            large: Vec::with_capacity(SPARE_BLOCKS_MAX),
+            small: Vec::with_capacity(SPARE_BLOCKS_MAX),
+            queues: Vec::with_capacity(SPARE_BLOCKS_MAX),
+            bytes: 0,
+        };
+        for _ in 0..SPARE_AT_START {
+            let (large, small) = (buffers.block(BLOCK_BYTES), buffers.block(SMALL_BLOCK_BYTES));
+            buffers.large.push(large);
+            buffers.small.push(small);
+            buffers.queues.push(VecDeque::with_capacity(CONNECTION_HOPS_MAX));
+            buffers.bytes += QUEUE_BYTES;
+        }
+        buffers
+    }
+
     /// A buffer of [`BLOCK_BYTES`].
     pub fn large(&mut self) -> Block {
         match self.large.pop() {

@@ -128,7 +128,7 @@ impl Reactor {
                 shard: config.shard,
                 mesh: config.mesh,
                 helper: config.helper,
-                buffers: Buffers::default(),
+                buffers: Buffers::new(),
                 memory: config.memory,
                 stalls: Stalls::default(),
                 timeouts: config.timeouts,
