@@ -252,7 +252,8 @@ impl KeyHasher {
     }
 
     /// Which of `shards` owns the key with this hash: decided by bits 32 to 47, which neither the
-    /// choice of a table (20 to 31) nor hashbrown (the low ones and the top seven) looks at.
+    /// choice of a table (0 to 31, the upper ones before all) nor hashbrown (the low ones and the top
+    /// seven) looks at.
     pub fn owner(hash: u64, shards: usize) -> usize {
         (((hash >> 32) as u16 as usize) * shards) >> 16
     }

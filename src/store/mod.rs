@@ -1,11 +1,11 @@
 //! The keys and values of one shard, within a hard ceiling of memory.
 //!
-//! A [`Store`] is a log of entries ([`log`], [`entry`]) with an index over it ([`index`]). Writing
+//! A [`Store`] is a log of entries (`log`, `entry`) with an index over it (`index`). Writing
 //! appends; published bytes never change; what is overwritten, deleted or expired lies dead until its
-//! segment is reclaimed. Room is made before a write, a little for each ([`eviction`]); a bounded sweep
-//! returns the room of expired entries ([`expiry`]). Values too large for the log have memory of their
-//! own ([`large`]). The ceiling may be moved ([`ceiling`]). One thread owns a store; it reads no clock, knows no network, and takes `now` as
-//! its last argument.
+//! segment is reclaimed. Room is made before a write, a little for each (`eviction`); a bounded sweep
+//! returns the room of expired entries (`expiry`). Values too large for the log have memory of their
+//! own (`large`). The ceiling may be moved (`ceiling`). One thread owns a store; it reads no clock,
+//! knows no network, and takes `now` as its last argument.
 //!
 //! Invariants, which `tests/store_model.rs` holds against a naive model: what was written is found,
 //! byte for byte, until it is removed, expires, is evicted or its namespace emptied; [`Store::memory_bytes`]
