@@ -39,9 +39,6 @@ pub const VALUE_COPY_BYTES_MAX: usize = 64 * 1_024;
 /// Answers up to this size are copied next to their head; longer ones are sent with `writev`.
 pub const ANSWER_COPY_BYTES_MAX: usize = 8 * 1_024;
 
-/// Output that a connection may have unsent before it stops being read and answered.
-pub const BACKLOG_BYTES_MAX: usize = 256 * 1_024;
-
 /// Requests of one connection that other cores may be working on at a time.
 pub const CONNECTION_HOPS_MAX: usize = 64;
 

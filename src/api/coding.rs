@@ -66,11 +66,6 @@ impl Decode {
         Decode { encoded, limit, about }
     }
 
-    /// Bytes to be decoded, by which the caller may choose where that is done.
-    pub fn encoded_len(&self) -> usize {
-        self.encoded.len()
-    }
-
     /// Does it. May take tens of milliseconds.
     pub fn run(self) -> Decoded {
         let result = decode(&self.encoded, self.about.encoding, self.limit);

@@ -58,26 +58,6 @@ impl BodyDecoder {
             BodyDecoder::Chunked(chunked) => chunked.decode(input),
         }
     }
-
-    /// How many bytes are still to come, if the head said it.
-    pub fn sized_left(&self) -> Option<u64> {
-        match self {
-            BodyDecoder::Sized { left } => Some(*left),
-            BodyDecoder::Chunked(_) => None,
-        }
-    }
-
-    /// Takes note of body bytes that were read straight into their place. Only for a body whose
-    /// length is known, and for no more than [`BodyDecoder::sized_left`].
-    pub fn skip(&mut self, bytes: u64) {
-        match self {
-            BodyDecoder::Sized { left } => {
-                debug_assert!(bytes <= *left);
-                *left = left.saturating_sub(bytes);
-            }
-            BodyDecoder::Chunked(_) => debug_assert!(false, "a chunked body is not read past its decoder"),
-        }
-    }
 }
 
 /// Where a chunked body is.
@@ -229,17 +209,6 @@ mod tests {
         }
         assert!(BodyDecoder::new(Framing::None).decode(b"GET").unwrap().done);
         assert!(BodyDecoder::new(Framing::Sized(0)).decode(b"").unwrap().done);
-    }
-
-    #[test]
-    fn bytes_read_past_the_decoder_count() {
-        let mut decoder = BodyDecoder::new(Framing::Sized(10));
-        decoder.skip(4);
-        assert_eq!(decoder.decode(b"ab").unwrap().data, b"ab");
-        assert_eq!(decoder.sized_left(), Some(4));
-        decoder.skip(4);
-        assert!(decoder.decode(b"").unwrap().done);
-        assert_eq!(BodyDecoder::new(Framing::Chunked).sized_left(), None);
     }
 
     const WHOLE: &str = "5;a=\"b;c\" \r\nhello\r\n00000000000000A;x;y=z\r\n, big wide\r\n6\r\n world\r\n\
