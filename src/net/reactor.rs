@@ -296,15 +296,24 @@ impl Reactor {
             let (batch, later) = rest.split_at(count);
             rest = later;
             self.core.mesh.ring();
-            let connections = || batch.iter().filter_map(|id| self.connections.get(*id as usize));
-            connections().for_each(|connection| connection.prefetch_index(&self.core));
-            connections().for_each(|connection| connection.prefetch_entries(&self.core));
+            self.prefetch(batch);
             for id in batch {
                 self.answer(*id);
             }
         }
         driven.clear();
         self.driven = driven;
+    }
+
+    /// Fetches what the connections that are answered next will look up, all index lines before the
+    /// first entry.
+    fn prefetch(&self, batch: &[u32]) {
+        let connections = || {
+            let of_batch = batch.iter().filter_map(|id| self.connections.get(*id as usize));
+            of_batch.filter(|connection| !connection.waits_for_others())
+        };
+        connections().for_each(|connection| connection.prefetch_index(&self.core));
+        connections().for_each(|connection| connection.prefetch_entries(&self.core));
     }
 
     fn receive(&mut self, id: u32) -> usize {
@@ -371,8 +380,10 @@ impl Reactor {
                     match self.connections.get_mut(id as usize) {
                         Some(connection) if connection.generation == job.ticket.generation => {
                             connection.answered(job, &mut self.core);
-                            answered[answered_count] = id;
-                            answered_count += 1;
+                            if !connection.waits_for_others() {
+                                answered[answered_count] = id;
+                                answered_count += 1;
+                            }
                         }
                         _ => self.core.mesh.recycle(job),
                     }
@@ -387,6 +398,7 @@ impl Reactor {
         for job in asked[..asked_count].iter_mut().filter_map(Option::take) {
             self.execute(peer, job);
         }
+        self.prefetch(&answered[..answered_count]);
         // Answers of one connection come together: it is written to once for all of them.
         let mut last = None;
         for id in &answered[..answered_count] {

@@ -33,6 +33,10 @@ impl Connection {
                 Err(_) => return Life::Over,
             }
         }
+        if self.waits_for_others() {
+            self.note_backlog(core, id);
+            return self.settle(core, progress);
+        }
         let mut scratch = std::mem::take(&mut core.scratch);
         let result = self.execute(core, id, &mut scratch);
         if self.held > 0 {
@@ -50,17 +54,37 @@ impl Connection {
         }
     }
 
+    /// Whether to leave everything until the other cores have answered all that they were asked, so
+    /// that it goes out in one write. While something is held back it waits for what is before it.
+    pub fn waits_for_others(&self) -> bool {
+        self.asked > 0 && self.held == 0
+    }
+
     /// Answers slots from the front until one has to wait, the socket is full or none is left.
     fn execute(&mut self, core: &mut Core, id: u32, scratch: &mut Vec<u8>) -> io::Result<()> {
+        let mut answered = 0;
+        let result = self.execute_behind(&mut answered, core, id, scratch);
+        self.retire(answered);
+        result
+    }
+
+    /// The same, behind as many that are answered and still in the queue.
+    fn execute_behind(
+        &mut self,
+        answered: &mut usize,
+        core: &mut Core,
+        id: u32,
+        scratch: &mut Vec<u8>,
+    ) -> io::Result<()> {
         while self.backlog.is_none()
-            && let Some(slot) = self.queue.as_mut().and_then(|queue| queue.front_mut())
+            && let Some(slot) = self.queue.as_mut().and_then(|queue| queue.get_mut(*answered))
         {
             let block = self.block.as_deref().unwrap_or_default();
             let at = slot.at as usize;
             let head = block.get(at..at + usize::from(slot.request.head_len)).unwrap_or_default();
             let (request, close) = (&slot.request, slot.close);
-            let ticket =
-                Ticket { connection: id, generation: self.generation, request: self.front, piece: 0 };
+            let number = self.front.wrapping_add(*answered as u32);
+            let ticket = Ticket { connection: id, generation: self.generation, request: number, piece: 0 };
             let mut made = None;
             let tail = match (&mut slot.state, &mut slot.call) {
                 (State::Incomplete, _) => {
@@ -72,6 +96,7 @@ impl Connection {
                 (State::Asked(_) | State::Decoding, _) => return Ok(()),
                 (State::Held(_), _) => {
                     // Nothing is before it, so it is asked now, or refused and to be answered.
+                    self.retire(std::mem::take(answered));
                     self.dispatch(core, id);
                     continue;
                 }
@@ -148,30 +173,40 @@ impl Connection {
                     None
                 }
             };
-            if let State::Answered(job) = std::mem::replace(&mut slot.state, State::Decoding) {
+            if let State::Answered(_) = slot.state
+                && let State::Answered(job) = std::mem::replace(&mut slot.state, State::Decoding)
+            {
                 core.mesh.recycle(job);
             }
             if let Some(decode) = decode {
+                slot.state = State::Decoding;
                 core.helper.decode(decode, ticket);
                 return Ok(());
             }
-            self.finish_front();
+            *answered += 1;
+            if close {
+                return Ok(());
+            }
         }
         Ok(())
     }
 
-    /// Takes the answered slot off the queue.
-    fn finish_front(&mut self) {
-        let Some(queue) = self.queue.as_mut() else { return };
-        let closes = queue.pop_front().is_some_and(|slot| slot.close);
-        self.front = self.front.wrapping_add(1);
+    /// Takes answered slots off the queue. Only the last of them may close the connection.
+    fn retire(&mut self, answered: usize) {
+        let Some(queue) = self.queue.as_mut().filter(|_| answered > 0) else { return };
+        let closes = queue.get(answered - 1).is_some_and(|slot| slot.close);
+        self.front = self.front.wrapping_add(answered as u32);
         if closes {
             queue.clear();
-            self.held = 0;
+            (self.held, self.asked) = (0, 0);
             self.intake = Intake::Closed;
             if self.stage == Stage::Open {
                 self.stage = Stage::Closing;
             }
+        } else if answered == queue.len() {
+            queue.clear();
+        } else {
+            queue.drain(..answered);
         }
     }
 
@@ -182,6 +217,7 @@ impl Connection {
         match slot.map(|slot| &mut slot.state) {
             Some(state @ State::Asked(_)) => {
                 *state = State::Answered(job);
+                self.asked -= 1;
                 return;
             }
             Some(State::Gathering(gather)) => {

@@ -44,6 +44,25 @@ impl Before {
 }
 
 impl Connection {
+    /// Sends the request that was queued last, if it is held and may go.
+    pub(super) fn dispatch_newest(&mut self, core: &mut Core, id: u32) {
+        let (Some(queue), Some(block)) = (self.queue.as_mut(), self.block.as_deref()) else { return };
+        let at = queue.len().wrapping_sub(1) as u32;
+        let Some(slot) = queue.back_mut() else { return };
+        let State::Held(owner) = slot.state else { return };
+        if !self.only_reads {
+            // Behind another that is held it is held too.
+            if self.held == 1 {
+                self.dispatch(core, id);
+            }
+        } else {
+            let request = self.front.wrapping_add(at);
+            let ticket = Ticket { connection: id, generation: self.generation, request, piece: 0 };
+            self.asked += slot.ask(owner, ticket, block, core);
+            self.held -= 1;
+        }
+    }
+
     /// Sends the held requests that may go. Those behind one that may not stay too.
     pub(super) fn dispatch(&mut self, core: &mut Core, id: u32) {
         let (Some(queue), Some(block)) = (self.queue.as_mut(), self.block.as_deref()) else { return };
@@ -59,7 +78,7 @@ impl Connection {
                 State::Held(owner) if before.admits(owner, is_read) => {
                     let request = self.front.wrapping_add(at as u32);
                     let ticket = Ticket { connection: id, generation: self.generation, request, piece: 0 };
-                    slot.ask(owner, ticket, block, core);
+                    self.asked += slot.ask(owner, ticket, block, core);
                     self.held -= 1;
                     owner
                 }
@@ -77,13 +96,14 @@ impl Connection {
 
 impl Slot {
     /// Whether it changes nothing.
-    fn is_read(&self) -> bool {
+    #[inline]
+    pub(super) fn is_read(&self) -> bool {
         matches!(&self.call, Some(Call::Key(call)) if call.verb == Verb::Get)
     }
 
-    /// Sends it to the core that owns its key.
-    fn ask(&mut self, owner: usize, ticket: Ticket, block: &[u8], core: &mut Core) {
-        let Some(Call::Key(call)) = &mut self.call else { return };
+    /// Sends it to the core that owns its key; answers how many have gone there.
+    fn ask(&mut self, owner: usize, ticket: Ticket, block: &[u8], core: &mut Core) -> u32 {
+        let Some(Call::Key(call)) = &mut self.call else { return 0 };
         let head = &block[self.at as usize..][..usize::from(self.request.head_len)];
         let payload = self.body.payload(block);
         match core.api.operation(&self.request, head, call, payload, &mut core.operands) {
@@ -92,8 +112,12 @@ impl Slot {
                 job.ask(ticket, &operation);
                 core.mesh.ask(owner, job);
                 self.state = State::Asked(owner);
+                1
             }
-            Err(problem) => self.state = State::Refused(problem),
+            Err(problem) => {
+                self.state = State::Refused(problem);
+                0
+            }
         }
     }
 }

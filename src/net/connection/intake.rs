@@ -175,14 +175,15 @@ impl Connection {
         }
         let which = usize::from(input[0] == b'P');
         let known = self.known.as_mut().map(|known| &mut known[which]);
-        let recognised = known.and_then(|known| Some((known.fields.parse(input)?, &mut known.vouched)));
-        let (request, admitted) = match recognised {
-            Some((request, vouched)) => {
+        let request;
+        let admitted = match known {
+            Some(known) if let Some(recognised) = known.fields.parse(input) => {
+                request = recognised;
                 let head = &mut input[..usize::from(request.head_len)];
-                (request, core.api.admit(&request, head, &mut self.remembered, vouched))
+                core.api.admit(&request, head, &mut self.remembered, &mut known.vouched)
             }
-            None => {
-                let request = match parse_head(input, &mut self.scanned) {
+            _ => {
+                request = match parse_head(input, &mut self.scanned) {
                     Ok(Some(request)) => request,
                     Ok(None) => {
                         self.partial = true;
@@ -203,7 +204,7 @@ impl Connection {
                         vouched = &mut known.vouched;
                     }
                 }
-                (request, core.api.admit(&request, head, &mut self.remembered, vouched))
+                core.api.admit(&request, head, &mut self.remembered, vouched)
             }
         };
         self.scanned = 0;
@@ -231,8 +232,9 @@ impl Connection {
         let body_bytes = match request.framing {
             Framing::None | Framing::Sized(0) => {
                 self.start += head_bytes;
+                slot.state = self.destination(&call, core);
                 self.push(slot, core);
-                self.complete(Body::EMPTY, core, id);
+                self.settled(close, core, id);
                 return;
             }
             // Nobody wants it, so nobody has to keep it.
@@ -261,6 +263,15 @@ impl Connection {
         let is_in_block = is_large && fits(self.start);
         self.start = body_at;
         match body_bytes {
+            // All of it came with its head.
+            Some(bytes) if is_in_block && body_at + bytes as u32 <= self.end => {
+                slot.body = Body::InBlock { at: body_at, length: bytes as u32 };
+                slot.state = self.destination(&call, core);
+                self.start = body_at + bytes as u32;
+                self.push(slot, core);
+                self.settled(close, core, id);
+                return;
+            }
             Some(bytes) if is_in_block => {
                 self.push(slot, core);
                 self.intake = Intake::InBlock { body_at, length: bytes as u32 };
@@ -362,7 +373,9 @@ impl Connection {
         self.stage = Stage::ClosingUnread;
     }
 
+    #[inline]
     fn push(&mut self, slot: Slot, core: &mut Core) {
+        self.only_reads &= slot.is_read();
         self.queue.get_or_insert_with(|| core.buffers.queue()).push_back(slot);
     }
 
@@ -371,23 +384,37 @@ impl Connection {
     fn complete(&mut self, body: Body, core: &mut Core, id: u32) {
         self.intake = Intake::Head;
         self.continue_due = false;
+        let Some(call) = self.queue.as_mut().and_then(|queue| queue.back_mut()?.call) else { return };
+        let state = self.destination(&call, core);
         let Some(slot) = self.queue.as_mut().and_then(|queue| queue.back_mut()) else { return };
         slot.body = body;
-        slot.state = State::Ready;
-        if slot.close {
-            self.intake = Intake::Closed;
-        }
-        let Some(Call::Key(call)) = &slot.call else { return };
+        slot.state = state;
+        let close = slot.close;
+        self.settled(close, core, id);
+    }
+
+    /// What a request that is all here waits for. One for another core is held back, if only until
+    /// it is in the queue.
+    #[inline]
+    fn destination(&mut self, call: &Call, core: &Core) -> State {
+        let Call::Key(call) = call else { return State::Ready };
         let owner = KeyHasher::owner(call.hash, core.mesh.reactors());
         if owner == core.mesh.me() {
             core.shard.prefetch_table(call.hash);
-        } else {
-            slot.state = State::Held(owner);
-            self.held += 1;
-            // Behind another that is held it would be held too.
-            if self.held == 1 {
-                self.dispatch(core, id);
-            }
+            return State::Ready;
+        }
+        self.held += 1;
+        State::Held(owner)
+    }
+
+    /// The newest slot is all here and in the queue.
+    #[inline]
+    fn settled(&mut self, close: bool, core: &mut Core, id: u32) {
+        if close {
+            self.intake = Intake::Closed;
+        }
+        if self.held > 0 {
+            self.dispatch_newest(core, id);
         }
     }
 

@@ -120,8 +120,11 @@ pub struct Connection {
     queue: Option<VecDeque<Slot>>,
     /// Number of the request at the front of the queue.
     front: u32,
-    /// How many of the queue are held back.
+    /// How many of the queue are held back, and how many are with other cores.
     held: u32,
+    asked: u32,
+    /// Nothing but reads of keys was queued since the queue was last empty.
+    only_reads: bool,
     intake: Intake,
     /// `100 Continue` is owed to the request whose body is awaited.
     continue_due: bool,
@@ -174,6 +177,8 @@ impl Connection {
             queue: None,
             front: 0,
             held: 0,
+            asked: 0,
+            only_reads: true,
             intake: Intake::Head,
             continue_due: false,
             backlog: None,
@@ -270,6 +275,7 @@ impl Connection {
         }
         if let Some(queue) = self.queue.take_if(|queue| queue.is_empty()) {
             core.buffers.give_back_queue(queue);
+            self.only_reads = true;
         }
         if self.queue.is_none() {
             self.release_block(core);
