@@ -11,6 +11,7 @@
 use super::request::{Method, Request, Span, Version};
 use crate::constant_time;
 use crate::limits::{HEAD_BYTES_MAX, TARGET_BYTES_MAX};
+use crate::raw::scan::{self, Plain};
 
 /// Longest fields that are kept, in bytes. A browser's are about that long.
 const FIELDS_BYTES_MAX: usize = 512;
@@ -41,23 +42,27 @@ impl Default for Familiar {
 impl Familiar {
     /// Parses the head at the start of `buf` if it is a GET or PUT in HTTP/1.1 of a plain path with
     /// the fields that are known.
+    #[inline]
     pub fn parse(&self, buf: &[u8]) -> Option<Request> {
         if self.length == 0 || buf.get(..TARGET_AT)? != self.request_line_start() {
             return None;
         }
         let target = &buf[TARGET_AT..];
-        let target_len = target.iter().position(|byte| !IS_PLAIN[usize::from(*byte)])?;
+        let Plain { length: target_len, escaped } = scan::plain(target)?;
         let fields_at = TARGET_AT + target_len + LINE_END.len();
         let length = usize::from(self.length);
         let known = target.first() == Some(&b'/')
             && target_len <= TARGET_BYTES_MAX
             && target[target_len..].starts_with(LINE_END)
             && constant_time::equal(&self.bytes[..length], buf.get(fields_at..fields_at + length)?);
-        known.then(|| {
-            let mut request = self.request.moved(fields_at as u16);
-            request.path = Span::new(TARGET_AT, target_len);
-            request
-        })
+        if !known {
+            return None;
+        }
+        let mut request = self.request;
+        request.move_fields(fields_at as u16);
+        request.path = Span::new(TARGET_AT, target_len);
+        request.escaped = escaped;
+        Some(request)
     }
 
     fn request_line_start(&self) -> &'static [u8] {
@@ -86,17 +91,6 @@ impl Familiar {
         true
     }
 }
-
-/// Bytes of a target without query that need no second look: printable ASCII but `?` and `#`.
-static IS_PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = 0x21;
-    while byte < 0x7f {
-        plain[byte] = byte != b'?' as usize && byte != b'#' as usize;
-        byte += 1;
-    }
-    plain
-};
 
 #[cfg(test)]
 mod tests {

@@ -95,6 +95,7 @@ fn check(head: &[u8], parsed: &httparse::Request<'_, '_>) -> Result<Request, Ref
     let mut request = Request::new(method, version, head.len());
     request.path = span(parts.path);
     request.query = parts.query.map(span);
+    request.escaped = memchr::memchr(b'%', request.path.of(head)).is_some();
     let mut message = Message::default();
     for line in parsed.headers.iter() {
         // Every line begins with a field name, since folded lines are refused, and an LF can stand

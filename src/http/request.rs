@@ -127,6 +127,8 @@ pub struct Request {
     pub keep_alive: bool,
     /// Whether it waits for `100 Continue` before it sends its body.
     pub expect_continue: bool,
+    /// Whether the path holds a `%`, and so must be decoded.
+    pub escaped: bool,
     /// Length of the head: the body, or the next request, begins here.
     pub head_len: u16,
     /// The path, not decoded. `*` for `OPTIONS *`, `/` for an absolute target without a path.
@@ -156,6 +158,7 @@ impl Request {
             version,
             keep_alive: matches!(version, Version::Http11),
             expect_continue: false,
+            escaped: false,
             head_len: head_len as u16,
             path: Span::EMPTY,
             query: None,
@@ -181,13 +184,19 @@ impl Request {
 
     /// The same request with so many bytes before it.
     pub(super) fn moved(mut self, by: u16) -> Request {
-        self.head_len += by;
         self.path.at += by;
         if let Some(query) = &mut self.query {
             query.at += by;
         }
-        self.each_field(|field| field.at += by);
+        self.move_fields(by);
         self
+    }
+
+    /// Makes room for so many bytes before the fields, as where the request line ends.
+    #[inline]
+    pub(super) fn move_fields(&mut self, by: u16) {
+        self.head_len += by;
+        self.each_field(|field| field.at += by);
     }
 
     /// The fields alone, without so many bytes that stood before them.

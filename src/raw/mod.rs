@@ -5,3 +5,4 @@
 pub mod pages;
 pub mod prefetch;
 pub mod region;
+pub mod scan;
