@@ -26,8 +26,7 @@ impl Tags {
     pub fn tag(&self, version: Version) -> [u8; TAG_BYTES] {
         let mut tag = [b'"'; TAG_BYTES];
         tag[1..9].copy_from_slice(&self.boot);
-        tag[9..17].copy_from_slice(&hex((version.0 >> 32) as u32));
-        tag[17..25].copy_from_slice(&hex(version.0 as u32));
+        write_version(&mut tag, version);
         tag
     }
 
@@ -55,6 +54,13 @@ impl Tags {
             _ => false,
         })
     }
+}
+
+/// Makes the strong tag at the start of `tag` that of another version.
+#[inline]
+pub fn write_version(tag: &mut [u8], version: Version) {
+    tag[9..17].copy_from_slice(&hex((version.0 >> 32) as u32));
+    tag[17..25].copy_from_slice(&hex(version.0 as u32));
 }
 
 /// Calls `found` for each tag of a list until it answers true. A malformed rest is passed over:

@@ -3,6 +3,7 @@
 
 use crate::auth::Grants;
 use crate::clock::Now;
+use crate::etag;
 use crate::http::{Field, Method, Request, Status, negotiate, response, target};
 use crate::limits::CONTENT_TYPE_BYTES_MAX;
 use crate::op::{Action, Condition, Encoding, Expiry, Meta, Namespace, Number, Operation, Outcome, Payload};
@@ -10,7 +11,7 @@ use crate::op::{Action, Condition, Encoding, Expiry, Meta, Namespace, Number, Op
 use super::message::{self, Problem};
 use super::patch;
 use super::routes::Verb;
-use super::{Api, KeyCall, Tail};
+use super::{Api, ETAG, KeyCall, Tail};
 
 /// Room for what a request spreads over several lines. Reused; empty in all but the oddest cases.
 #[derive(Debug, Default)]
@@ -29,7 +30,30 @@ struct PutQuery {
 impl Api {
     /// Builds the operation of a call, once its body is here (empty when there is none). Takes note
     /// in the call of what the answer needs to know.
+    #[inline]
     pub fn operation<'a>(
+        &self,
+        request: &Request,
+        head: &'a [u8],
+        call: &mut KeyCall,
+        body: Payload<'a>,
+        scratch: &'a mut Scratch,
+    ) -> Result<Operation<'a>, Problem> {
+        if call.verb != Verb::Get {
+            return self.write_operation(request, head, call, body, scratch);
+        }
+        Ok(Operation {
+            namespace: Namespace::KV,
+            key: call.key.of(head),
+            hash: call.hash,
+            action: Action::Get,
+            condition: Condition::default(),
+            fencing_token: None,
+            admin: false,
+        })
+    }
+
+    fn write_operation<'a>(
         &self,
         request: &Request,
         head: &'a [u8],
@@ -56,7 +80,7 @@ impl Api {
                 patch.action
             }
         };
-        if call.verb != Verb::Get && !request.is_plain() {
+        if !request.is_plain() {
             condition.if_match = joined(request, head, Field::IfMatch, &mut scratch.if_match);
             condition.if_none_match = joined(request, head, Field::IfNoneMatch, &mut scratch.if_none_match);
             fencing_token = request.field(head, Field::XFencingToken).map(fencing_token_of).transpose()?;
@@ -83,6 +107,14 @@ impl Api {
         if content_type.is_some_and(|value| value.len() > CONTENT_TYPE_BYTES_MAX) {
             return Err(Problem::FieldInvalid("Content-Type is longer than 255 bytes"));
         }
+        if request.is_plain() && query_ttl.is_none() {
+            return Ok(Action::Put {
+                value,
+                content_type,
+                encoding: Encoding::Identity,
+                expiry: self.default_expiry,
+            });
+        }
         let encoding = match request.field(head, Field::ContentEncoding) {
             None => Encoding::Identity,
             Some(coding) => stored_encoding(coding)?,
@@ -97,6 +129,7 @@ impl Api {
     /// Answers a call by the outcome of its operation. What is too long to be copied behind the
     /// head is the answer's tail.
     #[allow(clippy::too_many_arguments)] // the connection's state, the answer's room and the time
+    #[inline]
     pub fn answer<'a>(
         &mut self,
         request: &Request,
@@ -107,6 +140,36 @@ impl Api {
         out: &mut Vec<u8>,
         now: Now,
     ) -> Tail<'a> {
+        match outcome {
+            Outcome::Found(entry) => self.answer_found(request, head, entry, close, out, now),
+            outcome => self.answer_in_words(request, head, call, outcome, close, out, now),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    #[inline(never)]
+    fn answer_in_words<'a>(
+        &mut self,
+        request: &Request,
+        head: &[u8],
+        call: &KeyCall,
+        outcome: &Outcome<'a>,
+        close: bool,
+        out: &mut Vec<u8>,
+        now: Now,
+    ) -> Tail<'a> {
+        let is_usual = |meta: &Meta| {
+            meta.expires_ms.is_none() && request.is_plain() && self.ends_plainly(request, close)
+        };
+        let prepared = match outcome {
+            Outcome::Created(meta) if is_usual(meta) => Some((&self.prepared.created, meta)),
+            Outcome::Updated(meta) if is_usual(meta) => Some((&self.prepared.updated, meta)),
+            _ => None,
+        };
+        if let Some((prepared, meta)) = prepared {
+            etag::write_version(&mut prepared.begin(out)[ETAG.len()..], meta.version);
+            return Tail::None;
+        }
         let (status, body, meta) = match *outcome {
             Outcome::Found(entry) => return self.answer_found(request, head, &entry, close, out, now),
             Outcome::Deleted(Some(entry)) => return self.answer_deleted(request, head, &entry, close, out),

@@ -40,7 +40,10 @@ use std::sync::Arc;
 
 use crate::auth::{Authenticator, Epoch, Grants, Remembered, Verifier, Vouched};
 use crate::etag::Tags;
-use crate::http::{DateCache, Field, Framing, Method, Preamble, Request, Span, negotiate, response, target};
+use crate::http::{
+    DateCache, Field, Framing, Method, Preamble, Prepared, Request, Span, Status, Version, negotiate,
+    response, target,
+};
 use crate::limits;
 use crate::op::{Expiry, KeyHasher, Large, Namespace};
 
@@ -87,6 +90,7 @@ pub struct Api {
     hasher: KeyHasher,
     tags: Tags,
     preamble: Preamble,
+    prepared: PreparedAnswers,
     dates: DateCache,
     wall_seconds: u64,
     shards: usize,
@@ -96,6 +100,43 @@ pub struct Api {
     origins: Origins,
     anonymous_head: bool,
     state: Arc<NodeState>,
+}
+
+/// The usual answers of the hot path, ready but for what differs from key to key.
+#[derive(Debug)]
+struct PreparedAnswers {
+    /// GET, up to the digits of the length. Starts as [`value::VALIDATORS`].
+    found: Prepared,
+    /// PUT, whole. Start with [`ETAG`] and a tag.
+    created: Prepared,
+    updated: Prepared,
+}
+
+/// What stands before the tag of a prepared answer to a PUT.
+const ETAG: &[u8] = b"ETag: ";
+
+impl PreparedAnswers {
+    fn new(tags: &Tags) -> PreparedAnswers {
+        let tag = tags.tag(crate::clock::Version(0));
+        let written = |status, body: &'static [u8]| {
+            let mut behind = [ETAG, &tag, b"\r\nContent-Type: application/json\r\n"].concat();
+            response::content_length(&mut behind, body.len() as u64);
+            response::end(&mut behind);
+            behind.extend_from_slice(body);
+            Prepared::new(status, behind)
+        };
+        PreparedAnswers {
+            found: Prepared::new(Status::Ok, value::usual(&tag)),
+            created: written(Status::Created, message::CREATED),
+            updated: written(Status::Ok, message::UPDATED),
+        }
+    }
+
+    fn renew(&mut self, preamble: &Preamble) {
+        for answer in [&mut self.found, &mut self.created, &mut self.updated] {
+            answer.renew(preamble);
+        }
+    }
 }
 
 /// A request that may go on.
@@ -184,11 +225,15 @@ pub enum Tail<'a> {
 impl Api {
     /// The API of a reactor.
     pub fn new(config: ApiConfig) -> Api {
+        let preamble = Preamble::new();
+        let mut prepared = PreparedAnswers::new(&config.tags);
+        prepared.renew(&preamble);
         Api {
             authenticator: Authenticator::new(config.verifier, config.epoch),
             hasher: config.hasher,
             tags: config.tags,
-            preamble: Preamble::new(),
+            preamble,
+            prepared,
             dates: DateCache::new(),
             wall_seconds: 0,
             shards: config.shards,
@@ -204,7 +249,9 @@ impl Api {
     /// Takes note of the wall-clock time, for `Date` and for the times in tokens. Once a turn.
     pub fn tick(&mut self, wall_seconds: u64) {
         self.wall_seconds = wall_seconds;
-        self.preamble.tick(wall_seconds);
+        if self.preamble.tick(wall_seconds) {
+            self.prepared.renew(&self.preamble);
+        }
     }
 
     /// Routes a request and checks who may: route, method, credential, grant, declared size. Decodes
@@ -368,6 +415,12 @@ impl Api {
         }
     }
 
+    /// Whether a head ends with the blank line alone: see [`Api::end`].
+    #[inline]
+    fn ends_plainly(&self, request: &Request, close: bool) -> bool {
+        request.version == Version::Http11 && request.keep_alive && !close && !self.origins.is_on()
+    }
+
     /// Ends a head: what pages of other origins may read, whether the connection stays, and the
     /// blank line.
     fn end(&self, request: Option<(&Request, &[u8])>, close: bool, out: &mut Vec<u8>) {
@@ -395,7 +448,11 @@ fn decode_key(request: &Request, head: &mut [u8], path: Path) -> Result<Span, Pr
     let Path::Key(prefix) = path else { return Err(Problem::NoSuchPath) };
     let range = request.path.range();
     let at = range.start + prefix.len();
-    let len = target::decode_in_place(&mut head[at..range.end]).map_err(|_| Problem::KeyMalformed)?;
+    let len = if request.escaped {
+        target::decode_in_place(&mut head[at..range.end]).map_err(|_| Problem::KeyMalformed)?
+    } else {
+        range.end - at
+    };
     match len {
         0 => Err(Problem::KeyEmpty),
         1..=limits::KEY_BYTES_MAX => Ok(request.path.part(prefix.len(), len)),

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::clock::Now;
-use crate::etag::TAG_BYTES;
+use crate::etag::{self, TAG_BYTES};
 use crate::http::date::DATE_BYTES;
 use crate::http::negotiate::{self, RangeResult};
 use crate::http::{Field, Method, Request, Status, response};
@@ -17,20 +17,20 @@ use super::message::Problem;
 use super::{Api, Tail};
 
 /// The fields of every value, in one copy; tag and date are then written over their places.
-macro_rules! validators {
-    () => {
-        "X-Content-Type-Options: nosniff\r\nETag: \"bbbbbbbbvvvvvvvvvvvvvvvv\"\r\n\
-         Last-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
-    };
-}
-const VALIDATORS: &[u8] = validators!().as_bytes();
+pub(super) const VALIDATORS: &[u8] = b"X-Content-Type-Options: nosniff\r\n\
+    ETag: \"bbbbbbbbvvvvvvvvvvvvvvvv\"\r\n\
+    Last-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
 
 /// The same with all that the usual whole value has behind them, but for its length.
-const USUAL: &[u8] = concat!(
-    validators!(),
-    "Accept-Ranges: bytes\r\nContent-Type: application/octet-stream\r\nContent-Length: "
-)
-.as_bytes();
+pub(super) fn usual(tag: &[u8; TAG_BYTES]) -> Vec<u8> {
+    let mut fields = VALIDATORS.to_vec();
+    fields[TAG_AT..TAG_AT + TAG_BYTES].copy_from_slice(tag);
+    fields.extend_from_slice(b"Accept-Ranges: bytes\r\nContent-Type: ");
+    fields.extend_from_slice(CONTENT_TYPE_DEFAULT);
+    fields.extend_from_slice(b"\r\nContent-Length: ");
+    fields
+}
+
 const TAG_AT: usize = 39;
 const DATE_AT: usize = VALIDATORS.len() - 2 - DATE_BYTES;
 
@@ -50,7 +50,36 @@ enum Form {
 
 impl Api {
     /// Answers a GET or HEAD that found its key.
+    #[inline]
     pub(super) fn answer_found<'a>(
+        &mut self,
+        request: &Request,
+        head: &[u8],
+        entry: &Entry<'a>,
+        close: bool,
+        out: &mut Vec<u8>,
+        now: Now,
+    ) -> Tail<'a> {
+        let is_usual = request.is_plain()
+            && entry.encoding == Encoding::Identity
+            && entry.meta.expires_ms.is_none()
+            && is_default(entry.content_type)
+            && self.ends_plainly(request, close);
+        if !is_usual {
+            return self.answer_unusual(request, head, entry, close, out, now);
+        }
+        let fields = self.prepared.found.begin(out);
+        etag::write_version(&mut fields[TAG_AT..TAG_AT + TAG_BYTES], entry.meta.version);
+        let date = self.dates.get(entry.meta.version.unix_ms() / 1_000);
+        fields[DATE_AT..DATE_AT + DATE_BYTES].copy_from_slice(date);
+        let len = entry.value.bytes().len();
+        response::decimal_and_end(out, len as u64);
+        self.value_behind(request, entry, 0..len, out)
+    }
+
+    /// Answers any other read: with conditions, a range, a coding, a time-to-live, a type of its own.
+    #[inline(never)]
+    fn answer_unusual<'a>(
         &mut self,
         request: &Request,
         head: &[u8],
@@ -61,14 +90,6 @@ impl Api {
     ) -> Tail<'a> {
         let len = entry.value.bytes().len();
         if request.is_plain() && entry.encoding == Encoding::Identity {
-            if entry.meta.expires_ms.is_none() && entry.content_type == CONTENT_TYPE_DEFAULT {
-                self.preamble.begin(out, Status::Ok);
-                self.write_tag_and_date(out, USUAL, &entry.meta);
-                response::decimal(out, len as u64);
-                out.extend_from_slice(b"\r\n");
-                self.end(Some((request, head)), close, out);
-                return self.value_behind(request, entry, 0..len, out);
-            }
             self.begin_value(out, Status::Ok, entry, now);
             out.extend_from_slice(b"Accept-Ranges: bytes\r\n");
             return self.finish_value(request, head, entry, 0..len, close, out);
@@ -182,7 +203,7 @@ impl Api {
 
     fn write_validators(&mut self, out: &mut Vec<u8>, meta: &Meta, form: Form, now: Now) {
         let at = out.len();
-        self.write_tag_and_date(out, VALIDATORS, meta);
+        self.write_tag_and_date(out, meta);
         if form == Form::Decoded {
             let mark_at = at + TAG_AT + TAG_BYTES - 1;
             out.splice(mark_at..mark_at, *b"-d");
@@ -190,10 +211,10 @@ impl Api {
         kv::write_seconds_left(out, meta, now);
     }
 
-    /// Appends fields that begin as [`VALIDATORS`] do, with this entry's tag and date in their places.
-    fn write_tag_and_date(&mut self, out: &mut Vec<u8>, fields: &[u8], meta: &Meta) {
+    /// Appends [`VALIDATORS`] with this entry's tag and date in their places.
+    fn write_tag_and_date(&mut self, out: &mut Vec<u8>, meta: &Meta) {
         let at = out.len();
-        out.extend_from_slice(fields);
+        out.extend_from_slice(VALIDATORS);
         let fields = &mut out[at..];
         fields[TAG_AT..TAG_AT + TAG_BYTES].copy_from_slice(&self.tags.tag(meta.version));
         let date = self.dates.get(meta.version.unix_ms() / 1_000);
@@ -217,6 +238,7 @@ impl Api {
     }
 
     /// Appends the bytes behind a head, or says how they follow.
+    #[inline]
     fn value_behind<'a>(
         &self,
         request: &Request,
@@ -281,6 +303,12 @@ impl Api {
         let seconds = meta.version.unix_ms() / 1_000;
         now.unix_seconds() > seconds && validator == self.dates.get(seconds)
     }
+}
+
+/// Whether a content type is the default. In most cases it is the very constant.
+#[inline]
+fn is_default(content_type: &[u8]) -> bool {
+    std::ptr::eq(content_type, CONTENT_TYPE_DEFAULT) || content_type == CONTENT_TYPE_DEFAULT
 }
 
 /// Whether the stored bytes may be sent as they are.

@@ -34,7 +34,7 @@ pub use familiar::Familiar;
 pub use field::Field;
 pub use head::parse_head;
 pub use request::{Framing, Method, Request, Span, Version};
-pub use response::Preamble;
+pub use response::{Preamble, Prepared};
 pub use status::Status;
 
 /// Why a request cannot be served at all. The connection is closed after the answer: where the next

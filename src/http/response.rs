@@ -48,11 +48,14 @@ impl Preamble {
         Preamble { wall_seconds: 0, texts }
     }
 
-    /// Renews the date. Called every turn; costs a comparison while the second is the same.
-    pub fn tick(&mut self, wall_seconds: u64) {
-        if self.wall_seconds != wall_seconds {
+    /// Renews the date, and says whether it did. Called every turn; costs a comparison while the second
+    /// is the same.
+    pub fn tick(&mut self, wall_seconds: u64) -> bool {
+        let passed = self.wall_seconds != wall_seconds;
+        if passed {
             self.renew(wall_seconds);
         }
+        passed
     }
 
     #[cold]
@@ -69,6 +72,38 @@ impl Preamble {
     pub fn begin(&self, out: &mut Vec<u8>, status: Status) {
         let text = &self.texts[status as usize];
         out.extend_from_slice(&text.bytes[..text.len as usize]);
+    }
+}
+
+/// An answer that is the same each time but for a few places: all of it in one copy, with the places
+/// to be written over.
+#[derive(Debug)]
+pub struct Prepared {
+    status: Status,
+    /// What follows the preamble.
+    behind: Vec<u8>,
+    text: Vec<u8>,
+}
+
+impl Prepared {
+    /// An answer of this status that goes on so. To be renewed before it is used.
+    pub fn new(status: Status, behind: Vec<u8>) -> Prepared {
+        Prepared { status, behind, text: Vec::new() }
+    }
+
+    /// Takes over the preamble's date.
+    pub fn renew(&mut self, preamble: &Preamble) {
+        self.text.clear();
+        preamble.begin(&mut self.text, self.status);
+        self.text.extend_from_slice(&self.behind);
+    }
+
+    /// Appends it, and gives back what follows the preamble.
+    #[inline]
+    pub fn begin<'o>(&self, out: &'o mut Vec<u8>) -> &'o mut [u8] {
+        out.extend_from_slice(&self.text);
+        let at = out.len() - self.behind.len();
+        &mut out[at..]
     }
 }
 
@@ -126,6 +161,25 @@ pub fn connection(out: &mut Vec<u8>, version: Version, keep_alive: bool) {
 /// Ends the head.
 pub fn end(out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the decimal digits of a number, the end of its line and of the head.
+#[inline]
+pub fn decimal_and_end(out: &mut Vec<u8>, mut number: u64) {
+    const END: &[u8] = b"\r\n\r\n";
+    const BYTES_MAX: usize = 20 + END.len();
+    let mut bytes = [0; BYTES_MAX];
+    let mut at = BYTES_MAX - END.len();
+    bytes[at..].copy_from_slice(END);
+    loop {
+        at -= 1;
+        bytes[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&bytes[at..]);
 }
 
 /// Appends the decimal digits of a number.
