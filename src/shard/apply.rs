@@ -35,7 +35,20 @@ impl Shard {
     }
 
     /// Applies one operation.
+    #[inline]
     pub fn apply(&mut self, op: &Operation<'_>, now: Now) -> Outcome<'_> {
+        match op.action {
+            Action::Get => {
+                if self.removed.is_some() {
+                    self.removed = None;
+                }
+                self.get(op, now)
+            }
+            _ => self.write_or_refuse(op, now),
+        }
+    }
+
+    fn write_or_refuse(&mut self, op: &Operation<'_>, now: Now) -> Outcome<'_> {
         self.removed = None;
         match op.action {
             Action::Get => self.get(op, now),
@@ -94,6 +107,7 @@ impl Shard {
     }
 
     /// Conditions of a GET are weighed by whoever answers: they choose a form of the answer.
+    #[inline]
     fn get(&self, op: &Operation<'_>, now: Now) -> Outcome<'_> {
         match self.store.find(op.namespace, op.key, op.hash, now) {
             Some(view) => Outcome::Found(Entry {

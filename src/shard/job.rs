@@ -27,7 +27,8 @@ use std::sync::Weak;
 
 use crate::clock::Version;
 use crate::op::{
-    Action, Condition, Encoding, Entry, Expiry, Large, Meta, Namespace, Operation, Outcome, Payload, Step,
+    Action, CONTENT_TYPE_DEFAULT, Condition, Encoding, Entry, Expiry, Large, Meta, Namespace, Operation,
+    Outcome, Payload, Step,
 };
 use crate::shard::Scan;
 
@@ -108,7 +109,8 @@ enum Answered {
 struct AnsweredEntry {
     version: Version,
     expires_ms: Option<u64>,
-    content_type_bytes: u16,
+    /// `None` is the default type, which needs no bytes.
+    content_type_bytes: Option<u16>,
     encoding: Encoding,
 }
 
@@ -140,6 +142,8 @@ impl Bytes {
         } else {
             if self.length <= INLINE_BYTES {
                 self.spill.clear();
+                // In large steps: a job that brought a value back has room for the same and its key.
+                self.spill.reserve((length + INLINE_BYTES).next_power_of_two());
                 self.spill.extend_from_slice(&self.inline[..self.length]);
             }
             self.spill.extend_from_slice(bytes);
@@ -303,7 +307,8 @@ impl Job {
     }
 
     fn pack(&mut self, entry: &Entry<'_>) -> AnsweredEntry {
-        self.bytes.push(entry.content_type);
+        let content_type = Some(entry.content_type).filter(|name| *name != CONTENT_TYPE_DEFAULT);
+        self.bytes.push(content_type.unwrap_or_default());
         match entry.value {
             Payload::Bytes(value) => self.bytes.push(value),
             Payload::Large(large) => self.large = Some(Large::clone(large)),
@@ -311,7 +316,7 @@ impl Job {
         AnsweredEntry {
             version: entry.meta.version,
             expires_ms: entry.meta.expires_ms,
-            content_type_bytes: entry.content_type.len() as u16,
+            content_type_bytes: content_type.map(|name| name.len() as u16),
             encoding: entry.encoding,
         }
     }
@@ -330,7 +335,8 @@ impl Job {
 
     fn unpack(&self, entry: &AnsweredEntry) -> Entry<'_> {
         let mut rest = self.bytes.as_slice();
-        let content_type = take(&mut rest, entry.content_type_bytes);
+        let content_type =
+            entry.content_type_bytes.map_or(CONTENT_TYPE_DEFAULT, |count| take(&mut rest, count));
         Entry {
             meta: Meta { version: entry.version, expires_ms: entry.expires_ms },
             content_type,

@@ -109,10 +109,46 @@ pub struct Header {
     pub header_len: usize,
 }
 
+/// The eight bytes of a header without anything that most entries lack: flags, 5 bytes of version, and
+/// the lengths of key and value. `None` when the header at the start of `bytes` is another.
+#[inline]
+fn usual(bytes: &[u8]) -> Option<u64> {
+    let word = u64::from_le_bytes(*bytes.first_chunk()?);
+    (word as u8 == 0).then_some(word)
+}
+
+/// Whether the entry at the start of `bytes` is that of this key.
+#[inline]
+pub fn is_of(bytes: &[u8], space: u32, key: &[u8]) -> bool {
+    if usual(bytes).is_some_and(|word| (word >> 48) as u8 as usize + 1 != key.len()) {
+        return false;
+    }
+    let header = Header::decode(bytes, 0);
+    header.key_len == key.len() && header.space == space && header.key(bytes) == key
+}
+
 impl Header {
     /// Reads the header at the start of `bytes`, in a segment with this base.
     #[inline]
     pub fn decode(bytes: &[u8], base: u64) -> Header {
+        let Some(word) = usual(bytes) else { return Header::decode_any(bytes, base) };
+        Header {
+            version: Version(base.wrapping_add(word >> 8 & ((1 << (8 * VERSION_BYTES)) - 1))),
+            key_len: 1 + (word >> 48) as u8 as usize,
+            value_len: (word >> 56) as usize,
+            space: 0,
+            expires_ms: None,
+            lock: None,
+            content_type: TypeName::Default,
+            encoding: Encoding::Identity,
+            large: false,
+            dead: false,
+            header_len: size_of::<u64>(),
+        }
+    }
+
+    #[inline(never)]
+    fn decode_any(bytes: &[u8], base: u64) -> Header {
         let flags = bytes[0];
         let mut fields = Fields { bytes, at: 1 };
         let version = if flags & WIDE_VERSION == 0 {
@@ -267,6 +303,15 @@ impl Header {
             TypeName::Default | TypeName::Interned(_) => 0,
         }
     }
+}
+
+/// Version and value of the entry at the start of `bytes`, if its header has nothing that most lack.
+#[inline]
+pub fn usual_parts(bytes: &[u8], base: u64) -> Option<(Version, &[u8])> {
+    let word = usual(bytes)?;
+    let version = base.wrapping_add(word >> 8 & ((1 << (8 * VERSION_BYTES)) - 1));
+    let value_at = size_of::<u64>() + 1 + (word >> 48) as u8 as usize;
+    Some((Version(version), &bytes[value_at..][..(word >> 56) as usize]))
 }
 
 /// Marks the entry at the start of `bytes` as dead, so that reclaiming passes over it without a

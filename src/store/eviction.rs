@@ -18,6 +18,7 @@
 //! Invariant: a write never takes the last segment that fits under the ceiling. It is kept for the
 //! entries that reclaiming moves, without which a full log could not be compacted.
 
+use super::index::Slot;
 use super::log::{Position, Queue, State};
 use super::{NewEntry, Store, WhenFull, WriteError};
 use crate::clock::Now;
@@ -104,15 +105,14 @@ impl Reclaiming {
 }
 
 impl Store {
-    /// The queue that a write belongs to: that of the entry it replaces, unless that one has earned
+    /// The queue that a write belongs to, which replaces what stands in the slot `old`: that of the entry it replaces, unless that one has earned
     /// the main one; the main one for a key that was evicted lately.
-    pub(super) fn queue_for(&mut self, entry: &NewEntry<'_>) -> Queue {
+    pub(super) fn queue_for(&mut self, entry: &NewEntry<'_>, old: Option<&Slot>) -> Queue {
         if self.config.when_full == WhenFull::Reject {
             // The main queue belongs to compaction, so that no write can take what it counts on.
             return Queue::Small;
         }
-        let space = self.spaces.of(entry.namespace);
-        if let Some((slot, ..)) = space.and_then(|space| self.look_up(space, entry.key, entry.hash)) {
+        if let Some(slot) = old {
             return match slot.uses() {
                 USES_TO_MAIN.. => Queue::Main,
                 _ => self.log.segment(self.log.segment_of(slot.position())).queue,

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::entry::{self, HEADER_BYTES_MAX, Header};
+use crate::clock::Version;
 use crate::raw::{prefetch, region::Region};
 
 /// Smallest and largest segment. Smaller ones give small shards enough of them; larger ones would
@@ -204,12 +205,26 @@ impl Log {
         (self.offset(position) >> self.segment_shift) as u32
     }
 
+    /// Whether the entry at a position is that of this key.
+    #[inline]
+    pub fn is_of(&self, position: Position, space: u32, key: &[u8]) -> bool {
+        entry::is_of(&self.region[self.offset(position)..], space, key)
+    }
+
     /// The entry at a position.
     #[inline]
     pub fn entry(&self, position: Position) -> Found<'_> {
         let offset = self.offset(position);
         let bytes = &self.region[offset..];
         (Header::decode(bytes, self.bases[offset >> self.segment_shift]), bytes)
+    }
+
+    /// Version and value of the entry at a position, if it has neither expiry nor lock, coding nor type
+    /// of its own, and a short value in the log.
+    #[inline]
+    pub fn usual_parts(&self, position: Position) -> Option<(Version, &[u8])> {
+        let offset = self.offset(position);
+        entry::usual_parts(&self.region[offset..], self.bases[offset >> self.segment_shift])
     }
 
     /// The position `at` bytes into a segment, which must be where an entry starts.

@@ -95,6 +95,18 @@ pub struct View<'a> {
     pub value: Payload<'a>,
 }
 
+impl View<'_> {
+    /// What most entries are, but for version and value.
+    const USUAL: View<'static> = View {
+        version: Version(0),
+        expires_ms: None,
+        lock: None,
+        content_type: CONTENT_TYPE_DEFAULT,
+        encoding: Encoding::Identity,
+        value: Payload::Bytes(&[]),
+    };
+}
+
 /// An entry to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct NewEntry<'a> {
@@ -168,6 +180,8 @@ pub struct Store {
     sweeping: Sweeping,
     evictions: u64,
     expired: u64,
+    /// How often an entry has got another place or none, by anything but a write of its key.
+    moves: u64,
 }
 
 impl Store {
@@ -197,6 +211,7 @@ impl Store {
             sweeping: Sweeping::default(),
             evictions: 0,
             expired: 0,
+            moves: 0,
             memory_bytes_max: config.memory_bytes,
             config,
         })
@@ -223,7 +238,19 @@ impl Store {
     /// The entry of a key, unless it is absent or past its time. Counts as a use of it.
     #[inline]
     pub fn find(&self, namespace: Namespace, key: &[u8], hash: u64, now: Now) -> Option<View<'_>> {
-        let (slot, header, bytes) = self.look_up(self.spaces.of(namespace)?, key, hash)?;
+        let space = self.spaces.of(namespace)?;
+        let slot = self.index.find(hash, |position| self.log.is_of(position, space, key))?;
+        if let Some((version, value)) = self.log.usual_parts(slot.position()) {
+            slot.mark_used();
+            let value = Payload::Bytes(value);
+            return Some(View { version, value, ..View::USUAL });
+        }
+        self.find_unusual(slot, now)
+    }
+
+    #[inline(never)]
+    fn find_unusual(&self, slot: &Slot, now: Now) -> Option<View<'_>> {
+        let (header, bytes) = self.log.entry(slot.position());
         if header.expired(now) {
             return None;
         }
@@ -251,7 +278,9 @@ impl Store {
             _ if !large => 0,
             value => self.large.memory_bytes_for(value.bytes().len()),
         };
-        let queue = self.queue_for(entry);
+        let old = self.slot_of(entry);
+        let queue = self.queue_for(entry, old.as_ref());
+        let moves = self.moves;
         let logged_len = if large { LARGE_REFERENCE_BYTES } else { value_len };
         let need = Need {
             queue,
@@ -260,6 +289,8 @@ impl Store {
             inserts: Some((entry.namespace, entry.hash)),
         };
         self.make_room(&need, now)?;
+        // Making room may have moved the entry, or evicted it.
+        let old = if self.moves == moves { old } else { self.slot_of(entry) };
         self.ghosts.warm(self.log.committed_bytes(), self.memory_bytes_max);
         let space = self.spaces.of_written(entry.namespace).ok_or(WriteError::Full)?;
         let header = Header {
@@ -275,7 +306,7 @@ impl Store {
             dead: false,
             header_len: 0,
         };
-        self.publish(entry, header, queue);
+        self.publish(entry, header, queue, old.map(|slot| slot.position()));
         Ok(())
     }
 
@@ -354,19 +385,14 @@ impl Store {
         self.ghosts.bytes() + self.log.overhead_bytes() + self.spaces.bytes() + self.types.bytes()
     }
 
+    #[inline]
     fn look_up(&self, space: u32, key: &[u8], hash: u64) -> Option<(&Slot, Header, &[u8])> {
-        let mut found = None;
-        let slot = self.index.find(hash, |position| {
-            let (header, bytes) = self.log.entry(position);
-            let same = header.key_len == key.len() && header.space == space && header.key(bytes) == key;
-            if same {
-                found = Some((header, bytes));
-            }
-            same
-        })?;
-        found.map(|(header, bytes)| (slot, header, bytes))
+        let slot = self.index.find(hash, |position| self.log.is_of(position, space, key))?;
+        let (header, bytes) = self.log.entry(slot.position());
+        Some((slot, header, bytes))
     }
 
+    #[inline]
     fn view<'a>(&'a self, header: &Header, bytes: &'a [u8], now: Now) -> View<'a> {
         View {
             version: header.version,
@@ -381,6 +407,7 @@ impl Store {
         }
     }
 
+    #[inline]
     fn type_name<'a>(&'a self, header: &Header, bytes: &'a [u8]) -> &'a [u8] {
         match header.content_type {
             TypeName::Default => CONTENT_TYPE_DEFAULT,
@@ -389,8 +416,15 @@ impl Store {
         }
     }
 
+    /// The slot of the entry that a write replaces.
+    #[inline]
+    fn slot_of(&self, entry: &NewEntry<'_>) -> Option<Slot> {
+        let space = self.spaces.of(entry.namespace)?;
+        self.index.find(entry.hash, |position| self.log.is_of(position, space, entry.key)).cloned()
+    }
+
     /// Appends the entry, points the index to it and buries the one it replaces.
-    fn publish(&mut self, entry: &NewEntry<'_>, header: Header, queue: Queue) {
+    fn publish(&mut self, entry: &NewEntry<'_>, header: Header, queue: Queue, old: Option<Position>) {
         let reference;
         let (logged, value_memory): (&[u8], _) = match entry.value {
             Payload::Bytes(bytes) if !header.large => (bytes, None),
@@ -409,7 +443,6 @@ impl Store {
             TypeName::Inline(_) => entry.content_type,
             TypeName::Default | TypeName::Interned(_) => b"",
         };
-        let old = self.look_up(header.space, entry.key, entry.hash).map(|(slot, ..)| slot.position());
         let position = self.log.append(queue, &header, [inline_type, entry.key, logged]);
         if let Some(memory) = value_memory {
             self.log.count_large(position, memory as i64);
@@ -441,6 +474,7 @@ impl Store {
             self.log.count_large(to, memory as i64);
         }
         self.note_expiry(to, header.expires_ms);
+        self.moves += 1;
         let slot = self.index.find(hash, |position| position == from);
         debug_assert!(slot.is_some(), "a live entry is in the index");
         if let Some(slot) = slot {
@@ -452,6 +486,7 @@ impl Store {
 
     /// Takes an entry out of the index.
     fn unlink(&mut self, position: Position, hash: u64) {
+        self.moves += 1;
         let Store { index, log, spaces, hasher, .. } = self;
         let removed = index.remove(hash, position, &Keys { log, spaces, hasher });
         debug_assert!(removed, "a live entry is in the index");
