@@ -82,6 +82,8 @@ class Server:
 
     def __init__(self, name, argv, protocol, port=None, cpus=None):
         self.name, self.protocol, self.port = name, protocol, port
+        # Options of the generator that this server needs.
+        self.load = {}
         self.folder = tempfile.mkdtemp(prefix="loadtest-")
         os.chmod(self.folder, 0o700)
         self.argv = (["taskset", "-c", cpus] if cpus else []) + argv
@@ -127,6 +129,10 @@ class Server:
                 self.process.kill()
                 self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def pids(self):
+        """The processes whose CPU time counts."""
+        return [self.pid]
 
     def alive(self):
         return self.process.poll() is None
@@ -176,8 +182,8 @@ def redis(cpus=None):
 def load(binary, server, cpus=None, **options):
     """Runs the generator: `put=100` is `--put 100`, `cache_aside=True` is `--cache-aside`."""
     argv = (["taskset", "-c", cpus] if cpus else []) + [
-        binary, "--address", f"127.0.0.1:{server.port}", "--protocol", server.protocol, "--pid", str(server.pid)]
-    for name, value in options.items():
+        binary, "--address", f"127.0.0.1:{server.port}", "--protocol", server.protocol, "--pid", ",".join(map(str, server.pids()))]
+    for name, value in {**server.load, **options}.items():
         flag = "--" + name.replace("_", "-")
         if value is True:
             argv.append(flag)
