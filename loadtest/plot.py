@@ -111,7 +111,7 @@ def panels_of_curves(path, title, note, panels, names, titles, columns):
     ticks = [0, 50, 90, 99, 99.9, 99.99]
     nines = lambda percentile: -math.log10(1 - percentile / 100)
     every = [us for _, rows in panels for _, curve in rows for percentile, us in curve if percentile <= ticks[-1]]
-    low, high = math.floor(math.log10(min(every))), math.ceil(math.log10(max(every)))
+    low, high = max(0, math.floor(math.log10(min(every)))), math.ceil(math.log10(max(every)))
     body = []
     for at, (head, rows) in enumerate(panels):
         x, y = 20 + wide * (at % columns) + left, 70 + tall * (at // columns) + top
@@ -124,7 +124,7 @@ def panels_of_curves(path, title, note, panels, names, titles, columns):
                 shade = "#dddddd" if step == 1 else "#f1f1f1"
                 body.append(f'<line x1="{x}" x2="{x + across}" y1="{level:.1f}" y2="{level:.1f}" stroke="{shade}"/>')
                 if step == 1:
-                    body.append(_text(x - 6, level + 4, f"{10 ** power:,g}", 11, "end", 'fill="#555"'))
+                    body.append(_text(x - 6, level + 4, f"{10 ** power:,}", 11, "end", 'fill="#555"'))
         for tick in ticks:
             column = place(tick, 10 ** low)[0]
             body.append(f'<line x1="{column:.1f}" x2="{column:.1f}" y1="{y}" y2="{y + down}" stroke="#eeeeee"/>')
@@ -141,5 +141,5 @@ def panels_of_curves(path, title, note, panels, names, titles, columns):
     for name in (name for name in names if name in shown):
         body.append(f'<rect x="{x}" y="{height - 24}" width="12" height="12" fill="{_hue(name, names)}"/>')
         body.append(_text(x + 18, height - 13, titles[name], 12, "start"))
-        x += 34 + 7 * len(titles[name])
+        x += 38 + 8 * len(titles[name])
     _document(path, 20 + wide * columns, height, title, note, body)
