@@ -95,6 +95,8 @@ NEEDS = {
     "nginx-lua": ["nginx", f"{NGINX_MODULES}/ngx_http_lua_module.so"],
     "webdis": ["webdis", "redis-server"],
 }
+# Who cannot be asked for a second thing before the first is answered.
+ONE_AT_A_TIME = {"webdis": "it answers pipelined requests in another order than they were asked"}
 NAMES = ["null", "lucid", "lucid-jwt", "hyper", "redis", "memcached", "nginx-lua", "webdis"]
 TITLES = {
     "null": "bare socket",
