@@ -29,7 +29,8 @@ def number(value):
 
 
 def latencies(row):
-    return " / ".join(number(row[key]) for key in ("p50", "p99", "p999"))
+    text = " / ".join(number(row[key]) for key in ("p50", "p99", "p999"))
+    return text + (f" ({row['bad']} requests failed)" if row["bad"] else "")
 
 
 def plain(result):
