@@ -1,4 +1,5 @@
 """Draws the pictures that PERF.md shows, as SVG."""
+import math
 
 FONT = 'font-family="Helvetica,Arial,sans-serif"'
 COLORS = ["#1b6ca8", "#c9c9c9", "#e39b3c", "#7a9e5f", "#a05a8c", "#555555"]
@@ -59,3 +60,86 @@ def bars(path, title, note, groups, series, label="{:g}", notes=None):
     out.append("</svg>\n")
     with open(path, "w") as file:
         file.write("\n".join(out))
+
+
+def _document(path, width, height, title, note, body):
+    head = (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
+            '<rect width="100%" height="100%" fill="white"/>')
+    texts = [_text(20, 28, title, 17, "start", 'font-weight="bold"'), _text(20, 48, note, 12, "start", 'fill="#555"')]
+    with open(path, "w") as file:
+        file.write("\n".join([head, *texts, *body, "</svg>\n"]))
+
+
+def _hue(name, names):
+    """One colour for a name in all panels; grey for what is no server but a measure."""
+    wheel = {"null": "#b5b5b5", "lucid": "#1b6ca8", "lucid-jwt": "#6fb1e0"}
+    rest = ["#e39b3c", "#c8503c", "#7a9e5f", "#a05a8c", "#6b5b4b"]
+    return wheel.get(name) or rest[[each for each in names if each not in wheel].index(name) % len(rest)]
+
+
+def panels_of_bars(path, title, note, panels, names, titles, columns):
+    """Lying bars. `panels`: (title, [(name, value)]); a line stands at 1."""
+    wide, bar, left, gap = 440, 17, 130, 34
+    tall = bar * len(names) + gap
+    most = max([1.0] + [value for _, rows in panels for _, value in rows])
+    scale = (wide - left - 60) / most
+    body = []
+    for at, (head, rows) in enumerate(panels):
+        x, y = 20 + wide * (at % columns), 70 + tall * (at // columns)
+        found = dict(rows)
+        body.append(_text(x, y + 11, head, 13, "start", 'font-weight="bold"'))
+        for number, name in enumerate(names):
+            top = y + 18 + bar * number
+            body.append(_text(x + left - 8, top + 11, titles[name], 11, "end"))
+            if name not in found:
+                body.append(_text(x + left + 4, top + 11, "not measured", 10, "start", 'fill="#999"'))
+                continue
+            body.append(f'<rect x="{x + left}" y="{top + 1}" width="{found[name] * scale:.1f}" height="{bar - 4}" '
+                        f'fill="{_hue(name, names)}"/>')
+            body.append(_text(x + left + found[name] * scale + 5, top + 11, f"{found[name]:.2f}", 11, "start"))
+        line = x + left + scale
+        body.append(f'<line x1="{line:.1f}" x2="{line:.1f}" y1="{y + 16}" y2="{y + 18 + bar * len(names)}" stroke="#999" '
+                    'stroke-dasharray="3 3"/>')
+    height = 80 + tall * -(-len(panels) // columns)
+    _document(path, 20 + wide * columns, height, title, note, body)
+
+
+def panels_of_curves(path, title, note, panels, names, titles, columns):
+    """Latency by percentile. `panels`: (title, [(name, [(percentile, microseconds)])])."""
+    wide, tall, left, top = 480, 300, 60, 30
+    across, down = wide - left - 30, tall - top - 45
+    ticks = [0, 50, 90, 99, 99.9, 99.99]
+    nines = lambda percentile: -math.log10(1 - percentile / 100)
+    every = [us for _, rows in panels for _, curve in rows for percentile, us in curve if percentile <= ticks[-1]]
+    low, high = max(0, math.floor(math.log10(min(every)))), math.ceil(math.log10(max(every)))
+    body = []
+    for at, (head, rows) in enumerate(panels):
+        x, y = 20 + wide * (at % columns) + left, 70 + tall * (at // columns) + top
+        place = lambda percentile, us: (x + across * nines(percentile) / nines(ticks[-1]),
+                                        y + down * (high - math.log10(us)) / (high - low))
+        body.append(_text(x, y - 10, head, 13, "start", 'font-weight="bold"'))
+        for power in range(low, high + 1):
+            for step in (1, 2, 5) if power < high else (1,):
+                level = place(0, step * 10 ** power)[1]
+                shade = "#dddddd" if step == 1 else "#f1f1f1"
+                body.append(f'<line x1="{x}" x2="{x + across}" y1="{level:.1f}" y2="{level:.1f}" stroke="{shade}"/>')
+                if step == 1:
+                    body.append(_text(x - 6, level + 4, f"{10 ** power:,}", 11, "end", 'fill="#555"'))
+        for tick in ticks:
+            column = place(tick, 10 ** low)[0]
+            body.append(f'<line x1="{column:.1f}" x2="{column:.1f}" y1="{y}" y2="{y + down}" stroke="#eeeeee"/>')
+            body.append(_text(column, y + down + 16, f"{tick:g} %", 11, more='fill="#555"'))
+        for name, curve in rows:
+            points = [place(percentile, us) for percentile, us in curve if percentile <= ticks[-1]]
+            line = " ".join(f"{across_at:.1f},{down_at:.1f}" for across_at, down_at in points)
+            width = 2.6 if name.startswith("lucid") else 1.5
+            dash = ' stroke-dasharray="4 3"' if name == "null" else ""
+            body.append(f'<polyline points="{line}" fill="none" stroke="{_hue(name, names)}" stroke-width="{width}"{dash}/>')
+    height = 90 + tall * -(-len(panels) // columns) + 20
+    x = 20
+    shown = {name for _, rows in panels for name, _ in rows}
+    for name in (name for name in names if name in shown):
+        body.append(f'<rect x="{x}" y="{height - 24}" width="12" height="12" fill="{_hue(name, names)}"/>')
+        body.append(_text(x + 18, height - 13, titles[name], 12, "start"))
+        x += 38 + 8 * len(titles[name])
+    _document(path, 20 + wide * columns, height, title, note, body)

@@ -39,7 +39,7 @@ how it is sent
   --warmup N          requests before anything is counted
   --rate R            open loop, requests a second
   --seed N            default 1
-  --pid PID           report the CPU seconds of this process and its children
+  --pid PID[,PID]...  report the CPU seconds of these processes and their children
 ";
 
 /// What was asked for.
@@ -69,7 +69,7 @@ pub struct Args {
     pub warmup: u64,
     pub rate: Option<f64>,
     pub seed: u64,
-    pub pid: Option<u32>,
+    pub pids: Vec<u32>,
 }
 
 impl Args {
@@ -99,7 +99,7 @@ impl Args {
             warmup: 0,
             rate: None,
             seed: 1,
-            pid: None,
+            pids: Vec::new(),
         };
         while let Some(word) = words.next() {
             match word.as_str() {
@@ -149,7 +149,9 @@ impl Args {
             "--warmup" => self.warmup = number(value, wrong)?,
             "--rate" => self.rate = Some(number(value, wrong)?),
             "--seed" => self.seed = number(value, wrong)?,
-            "--pid" => self.pid = Some(number(value, wrong)?),
+            "--pid" => {
+                self.pids = value.split(',').map(|pid| number(pid, wrong)).collect::<Result<_, _>>()?
+            }
             _ => return Err(format!("there is no option {name}")),
         }
         Ok(())

@@ -22,7 +22,7 @@ mod worker;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use report::{Report, cpu_seconds};
+use report::{Cpu, Report};
 
 fn main() -> ExitCode {
     let args = match args::Args::parse(std::env::args().skip(1)) {
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let cpu_before = args.pid.map(cpu_seconds);
+    let cpu_before = (!args.pids.is_empty()).then(|| Cpu::of(&args.pids));
     let workers: Vec<_> = (0..args.threads)
         .map(|number| {
             let args = args.clone();
@@ -50,10 +50,7 @@ fn main() -> ExitCode {
             Err(_) => return ExitCode::FAILURE,
         }
     }
-    let cpu = args.pid.zip(cpu_before).map(|(pid, (user, system))| {
-        let (user_after, system_after) = cpu_seconds(pid);
-        (user_after - user, system_after - system)
-    });
+    let cpu = cpu_before.map(|before| Cpu::of(&args.pids).since(before));
     println!("{}", total.json(cpu, args.rate));
     ExitCode::SUCCESS
 }

@@ -1,12 +1,18 @@
 //! What a run found, and the line that says it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use hdrhistogram::Histogram;
 
 /// Longest latency told apart, in nanoseconds.
 const LATENCY_NS_MAX: u64 = 100_000_000_000;
+
+/// What a picture of the latency is drawn from.
+const PERCENTILES: [f64; 18] = [
+    1.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 97.5, 99.0, 99.5, 99.75, 99.9, 99.95, 99.975, 99.99, 99.995,
+    99.999, 100.0,
+];
 
 /// What one thread, or all of them, found.
 #[derive(Debug)]
@@ -74,8 +80,8 @@ impl Report {
         }
     }
 
-    /// One line of JSON. `cpu`: user and system seconds of the server.
-    pub fn json(&self, cpu: Option<(f64, f64)>, rate: Option<f64>) -> String {
+    /// One line of JSON. `cpu`: what the server used.
+    pub fn json(&self, cpu: Option<Cpu>, rate: Option<f64>) -> String {
         let mut out = String::from("{");
         let us = |ns: u64| ns as f64 / 1e3;
         let quantile = |q: f64| us(self.latency_ns.value_at_quantile(q));
@@ -106,44 +112,92 @@ impl Report {
         if let Some(rate) = rate {
             let _ = write!(out, ", \"rate\": {rate}, \"unsent\": {}", self.unsent);
         }
-        if let Some((user, system)) = cpu {
-            let per_cpu = self.requests as f64 / (user + system).max(1e-9);
+        if let Some(cpu) = cpu {
             let _ = write!(
                 out,
-                ", \"user_s\": {user:.2}, \"system_s\": {system:.2}, \"requests_per_cpu_s\": {per_cpu:.0}"
+                ", \"user_s\": {:.2}, \"system_s\": {:.2}, \"cpu_s\": {:.4}, \"requests_per_cpu_s\": {:.0}",
+                cpu.user,
+                cpu.system,
+                cpu.seconds(),
+                self.requests as f64 / cpu.seconds().max(1e-9)
             );
         }
+        let percentiles: Vec<_> =
+            PERCENTILES.iter().map(|each| format!("[{each}, {:.1}]", quantile(each / 100.0))).collect();
+        let _ = write!(out, ", \"percentiles_us\": [{}]", percentiles.join(", "));
         let maxima: Vec<_> = self.second_max_ns.iter().map(|ns| format!("{:.0}", us(*ns))).collect();
         let _ = write!(out, ", \"second_max_us\": [{}]}}", maxima.join(", "));
         out
     }
 }
 
-/// User and system seconds of a process and its children so far.
-pub fn cpu_seconds(pid: u32) -> (f64, f64) {
-    // Field 4 is the parent, 14 and 15 the times in clock ticks, of which Linux has 100 a second.
-    let stat = |pid: u32| -> Option<(u32, u64, u64)> {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace().skip(1);
-        let parent = fields.next()?.parse().ok()?;
-        let mut times = fields.skip(9).map(|field| field.parse::<u64>().ok());
-        Some((parent, times.next()??, times.next()??))
-    };
-    let mut all = BTreeMap::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let number = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
-        if let Some((number, found)) = number.and_then(|number| Some((number, stat(number)?))) {
-            all.insert(number, found);
+/// CPU seconds so far of some processes and their children.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cpu {
+    /// By the clock ticks that the kernel counts.
+    pub user: f64,
+    pub system: f64,
+    /// Both, by the scheduler's nanoseconds; none where it keeps no such account.
+    pub total: Option<f64>,
+}
+
+impl Cpu {
+    pub fn of(pids: &[u32]) -> Cpu {
+        let mut all = BTreeMap::new();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let number = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+            if let Some((number, found)) = number.and_then(|number| Some((number, stat(number)?))) {
+                all.insert(number, found);
+            }
+        }
+        let mut sum = Cpu { total: Some(0.0), ..Cpu::default() };
+        let mut todo = pids.to_vec();
+        let mut done = BTreeSet::new();
+        while let Some(pid) = todo.pop() {
+            if !done.insert(pid) {
+                continue;
+            }
+            if let Some((_, user, system)) = all.get(&pid) {
+                sum.user += *user as f64 / TICKS_A_SECOND;
+                sum.system += *system as f64 / TICKS_A_SECOND;
+                sum.total = sum.total.zip(scheduled_ns(pid)).map(|(total, ns)| total + ns as f64 / 1e9);
+            }
+            todo.extend(all.iter().filter(|(_, (parent, ..))| *parent == pid).map(|(child, _)| *child));
+        }
+        sum
+    }
+
+    pub fn since(self, before: Cpu) -> Cpu {
+        Cpu {
+            user: self.user - before.user,
+            system: self.system - before.system,
+            total: self.total.zip(before.total).map(|(after, before)| after - before),
         }
     }
-    let (mut user, mut system) = (0, 0);
-    let mut todo = vec![pid];
-    while let Some(pid) = todo.pop() {
-        if let Some((_, in_user, in_system)) = all.get(&pid) {
-            user += in_user;
-            system += in_system;
-        }
-        todo.extend(all.iter().filter(|(_, (parent, ..))| *parent == pid).map(|(child, _)| *child));
+
+    fn seconds(self) -> f64 {
+        self.total.unwrap_or(self.user + self.system)
     }
-    (user as f64 / 100.0, system as f64 / 100.0)
+}
+
+const TICKS_A_SECOND: f64 = 100.0;
+
+/// Parent, and the ticks in user and system mode.
+fn stat(pid: u32) -> Option<(u32, u64, u64)> {
+    // Field 4 is the parent, 14 and 15 the times.
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace().skip(1);
+    let parent = fields.next()?.parse().ok()?;
+    let mut times = fields.skip(9).map(|field| field.parse::<u64>().ok());
+    Some((parent, times.next()??, times.next()??))
+}
+
+/// Nanoseconds that the threads of a process ran.
+fn scheduled_ns(pid: u32) -> Option<u64> {
+    let mut sum = 0;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        sum += text.split_ascii_whitespace().next()?.parse::<u64>().ok()?;
+    }
+    Some(sum)
 }
