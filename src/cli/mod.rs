@@ -18,7 +18,6 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::machine::Machine;
-use crate::config::problem::LoadError;
 use crate::config::{Loaded, Sources, load, search_paths};
 use failure::{Exit, Failure};
 
@@ -108,6 +107,9 @@ pub struct SettingsArgs {
     /// Only say whether a server would start with them
     #[arg(long)]
     pub check: bool,
+    /// Write one JSON object, for scripts
+    #[arg(long, conflicts_with = "check")]
+    pub json: bool,
 }
 
 /// Runs the program.
@@ -166,10 +168,7 @@ fn load_settings(
         machine: Machine::measure(),
         fresh_secret: random::secret()?,
     };
-    load(sources).map_err(|error| match error {
-        LoadError::Invalid(problems) => Failure::configuration(problems),
-        LoadError::Denied(problem) => Failure::denied(problem.to_string()),
-    })
+    load(sources).map_err(Failure::of_load)
 }
 
 #[cfg(test)]
