@@ -7,6 +7,7 @@
 pub mod failure;
 pub mod init;
 pub mod logging;
+mod port;
 pub mod random;
 pub mod server;
 pub mod settings;
