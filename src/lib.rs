@@ -15,11 +15,13 @@
 //!   └──────┬───────────────────────┘  SPSC   └──────┬───────────────────────┘
 //!          │ values to decode                       │
 //!          └───────────────► helper ◄───────────────┘
-//!   main: signals, start, stop
+//!   main: signals, start, stop, reload; a log thread for each output; a watchdog under a supervisor
 //! ```
 //!
 //! Reactors never block, never lock and never wait for another thread. What would hold one up
-//! (decoding a stored encoding) goes to the helper thread and comes back as a message.
+//! (decoding a stored encoding) goes to the helper thread and comes back as a message. What they log goes
+//! into a bounded queue of each output. Settings that change while the node runs come to them from the main
+//! thread as a message too.
 //!
 //! # The life of a GET
 //!

@@ -2,10 +2,12 @@
 //!
 //! Everything that can fail is done before the first reactor runs, so a node either serves or says
 //! why not. Stopping: `/readyz` turns 503, listeners close, idle connections end, what is under way
-//! finishes within `shutdown.grace`.
+//! finishes within `shutdown.grace`. On SIGHUP whoever started the node reads its settings again.
+
+mod supervisor;
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -20,7 +22,10 @@ use crate::clock::Clock;
 use crate::config::{Settings, WhenFull};
 use crate::etag::Tags;
 use crate::memory::Memory;
-use crate::net::{Helper, ListenerSocket, Loads, Reactor, ReactorConfig, Timeouts, bind};
+use crate::net::{
+    Heartbeat, Helper, ListenerSocket, Live, Loads, Reactor, ReactorConfig, Steering, Timeouts, bind,
+    connect, share, steer,
+};
 use crate::op::KeyHasher;
 use crate::shard::{Doorbell, Mesh, Shard};
 use crate::store::{Store, StoreConfig};
@@ -30,6 +35,8 @@ use crate::store::{Store, StoreConfig};
 pub enum StartError {
     /// The address cannot be listened on.
     Bind(SocketAddr, io::Error),
+    /// The socket that was handed over cannot be used.
+    Inherited(io::Error),
     /// The system refuses what stands first.
     System(&'static str, io::Error),
 }
@@ -49,13 +56,26 @@ enum Event {
     ReactorEnded(io::Result<()>),
 }
 
-/// Runs a node until it is told to stop. `boot_id` makes its entity tags its own.
+/// Reads the settings again and hands them to its argument if they are good, which returns when they are
+/// in force. Says in a few words what came of it.
+pub type Reload<'r> = dyn FnMut(&mut dyn FnMut(&Settings)) -> String + 'r;
+
+/// How long a reload waits for the reactors. They take a turn; a machine may be busy.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs a node until it is told to stop. `boot_id` makes its entity tags its own. Listens on `inherited`,
+/// if there is one; `settings` has its address then.
 ///
 /// # Errors
 /// What keeps it from starting. Nothing has been served then.
-pub fn run(settings: &Settings, boot_id: u32) -> Result<Ended, StartError> {
-    let node = start(settings, boot_id)?;
-    Ok(node.wait(settings.shutdown.grace))
+pub fn run(
+    settings: &Settings,
+    boot_id: u32,
+    inherited: Option<TcpListener>,
+    reload: &mut Reload<'_>,
+) -> Result<Ended, StartError> {
+    let node = start(settings, boot_id, inherited)?;
+    Ok(node.wait(settings.shutdown.grace, reload))
 }
 
 /// A node whose reactors run.
@@ -63,14 +83,22 @@ struct Node {
     events: Receiver<Event>,
     state: Arc<NodeState>,
     bells: Arc<[Doorbell]>,
+    steerings: Vec<Steering>,
     loads: Loads,
+    /// What the service manager shows.
+    status: String,
+    /// Ends its thread when it is dropped.
+    _watchdog: Option<supervisor::Watchdog>,
 }
 
-fn start(settings: &Settings, boot_id: u32) -> Result<Node, StartError> {
+fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> Result<Node, StartError> {
     let workers = settings.runtime.workers;
     raise_descriptor_limit();
     let wanted = settings.general.listen;
-    let (address, listeners) = bind(wanted, workers).map_err(|error| StartError::Bind(wanted, error))?;
+    let (address, listeners) = match inherited {
+        Some(socket) => share(socket, workers).map_err(StartError::Inherited)?,
+        None => bind(wanted, workers).map_err(|error| StartError::Bind(wanted, error))?,
+    };
     let system = |what: &'static str| move |error| StartError::System(what, error);
     // A panic in one reactor would leave its shard dead and the others waiting for it.
     let report = std::panic::take_hook();
@@ -82,7 +110,7 @@ fn start(settings: &Settings, boot_id: u32) -> Result<Node, StartError> {
     let (events_in, events) = channel();
     watch_signals(events_in.clone()).map_err(system("watch for signals"))?;
     let reactors = reactors(settings, listeners, boot_id).map_err(system("set up the reactors"))?;
-    let Reactors { reactors, state, bells, loads } = reactors;
+    let Reactors { reactors, state, bells, steerings, loads } = reactors;
     state.set(Phase::Serving);
     for (number, reactor) in reactors.into_iter().enumerate() {
         let events = events_in.clone();
@@ -98,7 +126,11 @@ fn start(settings: &Settings, boot_id: u32) -> Result<Node, StartError> {
         thread.spawn(body).map_err(system("start a thread"))?;
     }
     greet(settings, address).map_err(system("write to the standard output"))?;
-    Ok(Node { events, state, bells, loads })
+    let watchdog = supervisor::Watchdog::start(Heartbeat::of(&steerings), bells.clone());
+    let watchdog = watchdog.map_err(system("start a thread"))?;
+    let status = format!("Serving http://{address}, {}", workers_and_memory(settings));
+    supervisor::ready(&status);
+    Ok(Node { events, state, bells, steerings, loads, status, _watchdog: watchdog })
 }
 
 /// The reactors of a node before they run, and what steers them.
@@ -110,6 +142,8 @@ pub struct Reactors {
     pub state: Arc<NodeState>,
     /// Wake the reactors, so that they see a change of it.
     pub bells: Arc<[Doorbell]>,
+    /// Tell the reactors of other settings.
+    pub steerings: Vec<Steering>,
     loads: Loads,
 }
 
@@ -146,10 +180,10 @@ pub fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u3
     let memory = Memory::new(settings.store.memory_bytes, workers, evicts)?;
     let helpers = Helper::start(bells.clone())?;
     let meshes = Mesh::connect(bells.clone());
-    // Unset, only descriptors bound them: without one, clients wait in the kernel's queue.
-    let connections_max = settings.http.connections_max.map_or(usize::MAX, |bound| bound as usize);
+    let Live { timeouts, connections_max, request_bytes_max, default_ttl, cors_origins } = live(settings);
 
     let mut reactors = Vec::new();
+    let mut steerings = Vec::new();
     for (((poll, listener), mesh), helper) in polls.into_iter().zip(listeners).zip(meshes).zip(helpers) {
         let store = Store::new(
             StoreConfig {
@@ -169,12 +203,13 @@ pub fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u3
             tags,
             shards: workers,
             value_bytes_max: settings.store.value_bytes_max,
-            request_bytes_max: settings.http.request_bytes_max,
-            default_ttl: settings.store.default_ttl_seconds,
-            cors_origins: settings.http.cors_origins.clone(),
+            request_bytes_max,
+            default_ttl,
+            cors_origins: cors_origins.clone(),
             anonymous_head: authentication.anonymous_head,
             state: state.clone(),
         });
+        let (steering, control) = connect();
         let config = ReactorConfig {
             api,
             shard: Shard::new(store, tags),
@@ -184,20 +219,34 @@ pub fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u3
             loads: loads.clone(),
             connections_max,
             memory: memory.clone(),
-            timeouts: Timeouts {
-                head_ms: settings.http.header_timeout.as_millis() as u64,
-                idle_ms: settings.http.idle_timeout.as_millis() as u64,
-            },
+            timeouts,
             clock,
             state: state.clone(),
+            control,
         };
+        steerings.push(steering);
         reactors.push(Reactor::new(poll, config)?);
     }
-    Ok(Reactors { reactors, state, bells, loads })
+    Ok(Reactors { reactors, state, bells, steerings, loads })
+}
+
+/// What the reactors take on when the settings are read again.
+fn live(settings: &Settings) -> Live {
+    Live {
+        timeouts: Timeouts {
+            head_ms: settings.http.header_timeout.as_millis() as u64,
+            idle_ms: settings.http.idle_timeout.as_millis() as u64,
+        },
+        // Unset, only descriptors bound them: without one, clients wait in the kernel's queue.
+        connections_max: settings.http.connections_max.map_or(usize::MAX, |bound| bound as usize),
+        request_bytes_max: settings.http.request_bytes_max,
+        default_ttl: settings.store.default_ttl_seconds,
+        cors_origins: settings.http.cors_origins.clone(),
+    }
 }
 
 impl Node {
-    fn wait(self, grace: Duration) -> Ended {
+    fn wait(self, mut grace: Duration, reload: &mut Reload<'_>) -> Ended {
         let clock = Clock::start();
         let mut running = self.bells.len();
         let mut deadline_ms = None;
@@ -210,15 +259,15 @@ impl Node {
                 }
             };
             match event {
-                Ok(Event::Signal(SIGHUP)) => {
-                    log::warn!("SIGHUP: this version reloads nothing; restart the node to change a setting");
-                }
+                Ok(Event::Signal(SIGHUP)) if deadline_ms.is_some() => {}
+                Ok(Event::Signal(SIGHUP)) => self.reload(&mut grace, reload),
                 Ok(Event::Signal(_)) if deadline_ms.is_some() => {
                     log::warn!("second signal: stopping now");
                     return Ended::Failed;
                 }
                 Ok(Event::Signal(_)) => {
                     log::info!("stopping: {} connections are open", self.loads.total());
+                    supervisor::stopping();
                     deadline_ms = Some(clock.now().unix_ms + grace.as_millis() as u64);
                     self.state.set(Phase::Draining);
                     self.bells.iter().for_each(Doorbell::ring_always);
@@ -243,6 +292,20 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Has the settings read again and the reactors take on what they can.
+    fn reload(&self, grace: &mut Duration, reload: &mut Reload<'_>) {
+        supervisor::reloading();
+        let said = reload(&mut |settings| {
+            *grace = settings.shutdown.grace;
+            if !steer(&self.steerings, &self.bells, &live(settings), RELOAD_PATIENCE) {
+                log::warn!("reload: not every worker has taken the settings on yet; they are busy");
+            }
+        });
+        supervisor::ready(&format!("{}; {said}", self.status));
+    }
+}
+
 /// Turns signals into events, on a thread of its own.
 fn watch_signals(events: Sender<Event>) -> io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
@@ -260,9 +323,7 @@ fn watch_signals(events: Sender<Event>) -> io::Result<()> {
 fn greet(settings: &Settings, address: SocketAddr) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if settings.general.show_banner {
-        let (workers, limit) = (settings.runtime.workers, mebibytes(settings.store.memory_bytes));
-        let plural = if workers == 1 { "" } else { "s" };
-        writeln!(out, "Lucid {}, {workers} worker{plural}, {limit}", env!("CARGO_PKG_VERSION"))?;
+        writeln!(out, "Lucid {}, {}", env!("CARGO_PKG_VERSION"), workers_and_memory(settings))?;
     }
     writeln!(out, "listening on http://{address}")?;
     if settings.authentication.ephemeral_secret && settings.authentication.enabled {
@@ -282,8 +343,10 @@ fn greet(settings: &Settings, address: SocketAddr) -> io::Result<()> {
     out.flush()
 }
 
-fn mebibytes(bytes: u64) -> String {
-    format!("{} MiB of memory", bytes >> 20)
+fn workers_and_memory(settings: &Settings) -> String {
+    let workers = settings.runtime.workers;
+    let plural = if workers == 1 { "" } else { "s" };
+    format!("{workers} worker{plural}, {} MiB of memory", settings.store.memory_bytes >> 20)
 }
 
 /// Allows this process as many descriptors as the system lets it. Refused, it serves fewer clients.

@@ -287,6 +287,32 @@ fn settings_name_the_origin_of_each_value_and_mask_secrets() {
 }
 
 #[test]
+fn settings_come_as_json_for_scripts() {
+    let text =
+        format!("general: {{port: 1}}\nauthentication: {{secret_key: {SECRET}}}\nsse: {{enabled: false}}\n");
+    let place = Place::with(&text).variable("LUCID_RUNTIME__WORKERS", "2");
+    let ended = place.line("settings --json");
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+    let json: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    assert_eq!(json["file"], "lucid.yml");
+    for (path, value, origin) in [
+        ("general.port", serde_json::json!(1), "lucid.yml:1:17"),
+        ("general.bind_address", "127.0.0.1".into(), "default"),
+        ("runtime.workers", 2.into(), "environment LUCID_RUNTIME__WORKERS"),
+        ("authentication.secret_key", "********".into(), "lucid.yml:2:30"),
+        ("sse.enabled", false.into(), "lucid.yml:3:16"),
+        ("http.max_connections", serde_json::Value::Null, "default"),
+    ] {
+        assert_eq!(json["settings"][path], serde_json::json!({"value": value, "origin": origin}), "{path}");
+    }
+    assert_eq!(json["refusals"], serde_json::json!([]));
+    let refused = Place::with("authentication: {secret_key: short}").line("settings --json");
+    let json: serde_json::Value = serde_json::from_str(&refused.stdout).expect("JSON");
+    assert_eq!(json["refusals"].as_array().map(Vec::len), Some(1), "{json}");
+    place.line("settings --json --check").refused(2, "cannot be used with");
+}
+
+#[test]
 fn variables_that_are_no_settings_end_with_78() {
     let place = Place::new().variable("LUCID_GENERAL__PROT", "1").variable("LUCID_STORE_MAX_LIMIT", "1");
     let ended = place.line("server");

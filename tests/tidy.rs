@@ -48,6 +48,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("ring", &["src/auth/", "src/cli/random.rs"]),
     ("serde_saphyr", &["src/config/"]),
     ("clap", &["src/cli/"]),
+    ("listenfd", &["src/cli/"]),
+    ("sd_notify", &["src/server/"]),
 ];
 
 /// The only file that reads time.

@@ -246,6 +246,13 @@ impl Api {
         }
     }
 
+    /// Takes on settings that have changed, for the requests that come from now on.
+    pub fn adopt(&mut self, default_ttl: Option<u32>, request_bytes_max: u64, cors_origins: &[String]) {
+        self.default_expiry = default_ttl.map_or(Expiry::Never, Expiry::Seconds);
+        self.request_bytes_max = request_bytes_max;
+        self.origins = Origins::new(cors_origins.to_vec());
+    }
+
     /// Takes note of the wall-clock time, for `Date` and for the times in tokens. Once a turn.
     pub fn tick(&mut self, wall_seconds: u64) {
         self.wall_seconds = wall_seconds;

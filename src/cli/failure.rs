@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use crate::config::problem::{Problem, escaped};
+use crate::config::problem::{LoadError, Problem, escaped};
 
 /// The exit codes, after `sysexits.h` where that has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,17 @@ impl Failure {
     /// A configuration that cannot be run with.
     pub fn configuration(problems: Vec<Problem>) -> Failure {
         Failure { exit: Exit::Configuration, lines: problems.iter().map(Problem::to_string).collect() }
+    }
+
+    /// Settings that could not be loaded.
+    pub fn of_load(error: LoadError) -> Failure {
+        let exit = if error.denied { Exit::Denied } else { Exit::Configuration };
+        Failure { exit, ..Failure::configuration(error.problems) }
+    }
+
+    /// What the operator is told.
+    pub fn lines(&self) -> &[String] {
+        &self.lines
     }
 
     /// Something that the system does not allow.

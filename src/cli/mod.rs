@@ -7,6 +7,7 @@
 pub mod failure;
 pub mod init;
 pub mod logging;
+mod port;
 pub mod random;
 pub mod server;
 pub mod settings;
@@ -18,7 +19,6 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::machine::Machine;
-use crate::config::problem::LoadError;
 use crate::config::{Loaded, Sources, load, search_paths};
 use failure::{Exit, Failure};
 
@@ -108,6 +108,9 @@ pub struct SettingsArgs {
     /// Only say whether a server would start with them
     #[arg(long)]
     pub check: bool,
+    /// Write one JSON object, for scripts
+    #[arg(long, conflicts_with = "check")]
+    pub json: bool,
 }
 
 /// Runs the program.
@@ -166,10 +169,7 @@ fn load_settings(
         machine: Machine::measure(),
         fresh_secret: random::secret()?,
     };
-    load(sources).map_err(|error| match error {
-        LoadError::Invalid(problems) => Failure::configuration(problems),
-        LoadError::Denied(problem) => Failure::denied(problem.to_string()),
-    })
+    load(sources).map_err(Failure::of_load)
 }
 
 #[cfg(test)]

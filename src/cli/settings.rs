@@ -16,6 +16,8 @@ pub fn run(args: &SettingsArgs, config: Option<&Path>, no_banner: bool) -> Resul
             return Err(Failure::configuration(loaded.refusals));
         }
         print(&format!("{}: a server would start with these settings\n", source(&loaded)))?;
+    } else if args.json {
+        print(&format!("{:#}\n", json(&loaded)))?;
     } else {
         print(&listing(&loaded))?;
         loaded.refusals.iter().for_each(|problem| tell(&format!("a server would refuse this: {problem}")));
@@ -25,6 +27,24 @@ pub fn run(args: &SettingsArgs, config: Option<&Path>, no_banner: bool) -> Resul
 
 fn source(loaded: &Loaded) -> String {
     loaded.settings.file.as_ref().map_or("no file".into(), |path| path.display().to_string())
+}
+
+/// The same for a script.
+fn json(loaded: &Loaded) -> serde_json::Value {
+    let settings: serde_json::Map<String, serde_json::Value> = loaded
+        .listing
+        .iter()
+        .map(|shown| {
+            (shown.path.to_owned(), serde_json::json!({"value": shown.json, "origin": shown.origin}))
+        })
+        .collect();
+    let refusals: Vec<String> = loaded.refusals.iter().map(ToString::to_string).collect();
+    serde_json::json!({
+        "file": loaded.settings.file.as_ref().map(|path| path.display().to_string()),
+        "settings": settings,
+        "warnings": loaded.settings.warnings,
+        "refusals": refusals,
+    })
 }
 
 /// Every setting in a line, the origins below each other.

@@ -2,8 +2,9 @@
 //!
 //! Every scalar stays the text that stands in the file, whatever YAML would make of it: a key such as
 //! `123e456` is a secret, not an infinite number, and `no` is left to the setting it was written for.
-//! Each text carries its line and column. Aliases, nesting and nodes are bounded, duplicate and merge
-//! keys refused, so that no file makes the node work for longer than it takes to read it.
+//! Each text carries its line and column. Aliases, nesting and nodes are bounded and merge keys refused,
+//! so that no file makes the node work for longer than it takes to read it. A key that is given twice
+//! comes out twice.
 
 use std::fmt;
 
@@ -23,6 +24,21 @@ const DEPTH_MAX: usize = 16;
 
 /// What a file is told that would make the parser work without end.
 const TOO_LARGE: &str = "more documents, nodes, levels or aliases than a configuration file may have";
+
+/// What to do about what the parser says.
+const MENDS: [(&str, &str); 8] = [
+    ("tabs disallowed", "indent with spaces"),
+    ("unclosed bracket", "close it"),
+    ("unknown anchor", "a value that begins with * goes into quotes"),
+    ("unexpected character", "is this the right file?"),
+    ("expected key", "indent the settings of a section alike"),
+    ("indentation", "indent the settings of a section alike"),
+    ("multiple", "keep one document"),
+    ("string scalar", "a setting's name is a plain word"),
+];
+
+/// What to do about anything else it says.
+const MEND: &str = "settings look like `port: 7020`, indented below their section";
 
 /// A node of the file as it was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +89,7 @@ pub fn parse(source: &str) -> Result<Node, (Option<Place>, String)> {
             max_total_replayed_events: NODES_MAX,
             max_replay_stack_depth: DEPTH_MAX,
         },
-        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::Error,
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
         merge_keys: serde_saphyr::options::MergeKeyPolicy::Error,
         non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::PassThrough,
         with_snippet: false,
@@ -87,10 +103,6 @@ pub fn parse(source: &str) -> Result<Node, (Option<Place>, String)> {
 fn message(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error;
     match error.without_snippet() {
-        Error::DuplicateMappingKey { key: Some(key), .. } => {
-            return format!("`{}` is given twice; keep one", escaped(key));
-        }
-        Error::DuplicateMappingKey { .. } => return "this key is given twice; keep one".into(),
         Error::MergeKeyNotAllowed { .. } => {
             return "`<<` is not for settings; write the keys out".into();
         }
@@ -99,7 +111,7 @@ fn message(error: &serde_saphyr::Error) -> String {
     }
     let text = escaped(&error.without_snippet().to_string());
     // These come as themselves or within another error.
-    if text.contains("alias replay") || text.contains("alias expansion") {
+    if ["alias replay", "alias expansion", "recursion limit"].iter().any(|what| text.contains(what)) {
         return TOO_LARGE.into();
     }
     let text = text.strip_prefix("error: ").unwrap_or(&text);
@@ -108,7 +120,9 @@ fn message(error: &serde_saphyr::Error) -> String {
         _ => text,
     };
     let text = text.split_once(" at line ").map_or(text, |(what, _)| what);
-    text.split_once("\\n").map_or(text, |(what, _)| what).to_owned()
+    let text = text.split_once("\\n").map_or(text, |(what, _)| what);
+    let mend = MENDS.iter().find(|(what, _)| text.contains(what)).map_or(MEND, |(_, mend)| mend);
+    format!("{text}; {mend}")
 }
 
 fn place(location: Location) -> Place {
@@ -277,10 +291,17 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_given_twice_comes_out_twice() {
+        let Ok(Node::Map(members)) = parse("a: 1\nb: {c: 1, c: 2}\na: 2\n") else { panic!() };
+        assert_eq!(members.iter().map(|member| member.key.as_str()).collect::<Vec<_>>(), ["a", "b", "a"]);
+        assert_eq!(members[2].place.line, 3);
+        let Node::Map(inner) = &members[1].value.node else { panic!() };
+        assert_eq!((inner[1].place.line, inner[1].place.column), (2, 11));
+    }
+
+    #[test]
     fn what_is_no_document_is_refused_with_its_place() {
         for (source, line) in [
-            ("a: 1\na: 2\n", 2),
-            ("a: {b: 1, b: 2}\n", 1),
             ("a: [1, 2\n", 2),
             ("a: 1\n b: 2\n", 2),
             ("a: \"open\n", 1),

@@ -9,6 +9,7 @@ pub mod keys;
 pub mod machine;
 pub mod problem;
 mod reader;
+mod reload;
 mod resolve;
 pub mod safety;
 mod secret;
@@ -17,11 +18,12 @@ mod typed;
 mod value;
 
 use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use machine::Machine;
 use problem::{LoadError, Problem};
+pub use reload::{Change, LIVE};
 use resolve::{Resolved, Surroundings, resolve};
 pub use secret::Secret;
 pub use settings::{
@@ -58,6 +60,8 @@ pub struct Loaded {
     pub listing: Vec<Shown>,
     /// Why a server must not run with these settings.
     pub refusals: Vec<Problem>,
+    /// What the listing hides.
+    secrets: Vec<(&'static str, Secret)>,
 }
 
 /// Where configuration files are looked for, in this order.
@@ -71,7 +75,7 @@ pub fn search_paths(home: Option<&Path>) -> Vec<PathBuf> {
 pub fn load(sources: Sources) -> Result<Loaded, LoadError> {
     let Sources { config, search, environment, flags, insecure, machine, fresh_secret } = sources;
     let mut typed = Typed::default();
-    let file = find(config, search)?;
+    let file = find(config, search, &mut typed);
     if let Some((path, source)) = &file {
         typed.add_file(path, source);
     }
@@ -79,50 +83,59 @@ pub fn load(sources: Sources) -> Result<Loaded, LoadError> {
     for (path, text, flag) in flags {
         typed.add_flag(path, text, flag);
     }
-    let (typed, mut problems) = typed.into_checked()?;
+    let (mut problems, denied) = typed.take_problems();
     let path = file.map(|(path, _)| path);
     let surroundings = Surroundings { file: path.clone(), machine, fresh_secret, insecure };
-    let Resolved { mut settings, listing, problems: more, refusals } = resolve(&typed, surroundings);
+    let Resolved { mut settings, listing, secrets, problems: more, refusals } = resolve(&typed, surroundings);
     problems.extend(more);
     if !problems.is_empty() {
-        return Err(LoadError::Invalid(problems));
+        // A refusal is worth telling too, unless it may have come of a default in a mistake's place.
+        let spoilt = |cause: &str| problems.iter().any(|problem| problem.path.as_deref() == Some(cause));
+        let whole = problems.iter().all(|problem| problem.path.is_some());
+        let stands = |refusal: &Problem| {
+            let path = refusal.path.as_deref().unwrap_or_default();
+            whole && !safety::causes(path).iter().any(|cause| spoilt(cause))
+        };
+        let more: Vec<Problem> = refusals.into_iter().filter(stands).collect();
+        problems.extend(more);
+        return Err(LoadError { problems, denied });
     }
     settings.warnings.extend(path.as_deref().and_then(|path| readable_by_others(path, &settings)));
-    Ok(Loaded { settings, listing, refusals })
+    Ok(Loaded { settings, listing, refusals, secrets })
 }
 
-/// The file to read, with its text.
-fn find(config: Option<PathBuf>, search: Vec<PathBuf>) -> Result<Option<(PathBuf, String)>, LoadError> {
+/// The file to read, with its text. Notes why the one that should be read cannot be.
+fn find(config: Option<PathBuf>, search: Vec<PathBuf>, typed: &mut Typed) -> Option<(PathBuf, String)> {
     let demanded = config.is_some();
     for path in config.map_or(search, |path| vec![path]) {
-        let invalid = |what: String| Err(LoadError::Invalid(vec![Problem::at(path.display(), what)]));
-        match read_text(&path) {
-            Ok(source) => return Ok(Some((path, source))),
-            Err(ReadError::Absent) if !demanded => {}
+        let (what, denied) = match read_text(&path) {
+            Ok(source) => return Some((path, source)),
+            Err(ReadError::Absent) if !demanded => continue,
             // A home that this process may not look into, as under `sudo -u`, may as well be empty.
-            Err(ReadError::Denied) if !demanded && path.metadata().is_err() => {}
+            Err(ReadError::Denied) if !demanded && path.metadata().is_err() => continue,
             Err(ReadError::Absent) => {
-                return invalid(format!(
-                    "Configuration file not found. Write one with `lucid -c {} init`",
-                    path.display()
-                ));
+                let init = format!("`lucid -c {} init`", path.display());
+                (format!("Configuration file not found. Write one with {init}"), false)
             }
             Err(ReadError::Denied) => {
-                return Err(LoadError::Denied(Problem::at(
-                    path.display(),
-                    "this process may not read the file; give it to the user that runs Lucid",
-                )));
+                let what = "this process may not read the file; give it to the user that runs Lucid";
+                (what.to_owned(), true)
             }
-            Err(ReadError::Other(what)) => return invalid(what),
-        }
+            Err(ReadError::Other(what)) => (what, false),
+        };
+        typed.refuse(Problem::at(path.display(), what), denied);
+        return None;
     }
-    Ok(None)
+    None
 }
 
 /// A warning if the file lets others read the secret in use.
 fn readable_by_others(path: &Path, settings: &Settings) -> Option<String> {
-    let mode = std::fs::metadata(path).ok()?.permissions().mode();
-    let risky = settings.authentication.enabled && mode & 0o044 != 0;
+    let file = std::fs::metadata(path).ok()?;
+    let mode = file.permissions().mode();
+    // A group that this process is in was chosen: root:lucid, 0640.
+    let foreign_group = mode & 0o040 != 0 && file.gid() != rustix::process::getegid().as_raw();
+    let risky = settings.authentication.enabled && (mode & 0o004 != 0 || foreign_group);
     risky.then(|| {
         format!(
             "{0} can be read by other users of this machine, and so can its secret: chmod 600 {0}",

@@ -48,6 +48,8 @@ pub struct Problem {
     pub at: String,
     /// What is wrong and what to do.
     pub what: String,
+    /// The setting, as it was typed. Without one, the trouble is with a source as a whole.
+    pub path: Option<String>,
 }
 
 impl Problem {
@@ -57,12 +59,17 @@ impl Problem {
             Origin::Default => path.to_owned(),
             origin => format!("{origin}: {path}"),
         };
-        Problem { at, what: what.into() }
+        Problem { at, what: what.into(), path: Some(path.into()) }
     }
 
     /// A problem at a place or with a thing.
     pub fn at(at: impl fmt::Display, what: impl Into<String>) -> Problem {
-        Problem { at: at.to_string(), what: what.into() }
+        Problem { at: at.to_string(), what: what.into(), path: None }
+    }
+
+    /// The same problem, known to be that of one setting.
+    pub fn with_path(self, path: impl Into<String>) -> Problem {
+        Problem { path: Some(path.into()), ..self }
     }
 }
 
@@ -72,13 +79,18 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Why there are no settings. Decides the exit code.
+/// Why there are no settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LoadError {
-    /// The configuration says what cannot be: at least one problem, all that could be found.
-    Invalid(Vec<Problem>),
-    /// The system does not let this process read something.
-    Denied(Problem),
+pub struct LoadError {
+    /// At least one problem; all that could be found, whatever their source.
+    pub problems: Vec<Problem>,
+    /// Among them, the system does not let this process read something. Decides the exit code.
+    pub denied: bool,
+}
+
+/// The end of a sentence that offers a name, if there is one to offer.
+pub fn suggestion(name: Option<&str>) -> String {
+    name.map_or(String::new(), |name| format!("; did you mean {name}?"))
 }
 
 /// A text without control characters, so that what someone else wrote can stand in a terminal and

@@ -2,6 +2,8 @@
 //! default, and both are noted for the listing. A text without meaning is noted as a problem and
 //! the default stands in, so that one run finds all problems.
 
+use serde_json::Value as Json;
+
 use super::keys::{KEYS, Key};
 use super::problem::{Origin, Problem, escaped};
 use super::secret::{MASK, Secret};
@@ -15,13 +17,14 @@ const UNSET: &str = "unset";
 pub struct Reader<'t> {
     typed: &'t Typed,
     listing: Vec<Shown>,
+    secrets: Vec<(&'static str, Secret)>,
     problems: Vec<Problem>,
 }
 
 impl<'t> Reader<'t> {
     /// Begins with nothing read.
     pub fn new(typed: &'t Typed) -> Reader<'t> {
-        Reader { typed, listing: Vec::new(), problems: Vec::new() }
+        Reader { typed, listing: Vec::new(), secrets: Vec::new(), problems: Vec::new() }
     }
 
     /// A setting that always has a value.
@@ -33,7 +36,8 @@ impl<'t> Reader<'t> {
         show: impl Fn(&T) -> String,
     ) -> T {
         let value = self.parsed(path, parse).unwrap_or(default);
-        self.note(path, show(&value));
+        let shown = show(&value);
+        self.note(path, scalar(&shown), shown);
         value
     }
 
@@ -45,21 +49,33 @@ impl<'t> Reader<'t> {
         show: impl Fn(&T) -> String,
     ) -> Option<T> {
         let value = self.parsed(path, parse);
-        self.note(path, value.as_ref().map_or_else(|| UNSET.into(), show));
+        match value.as_ref().map(show) {
+            Some(shown) => self.note(path, scalar(&shown), shown),
+            None => self.note(path, Json::Null, UNSET.into()),
+        }
         value
     }
 
     /// A free text; an empty one is none.
     pub fn text(&mut self, path: &'static str) -> Option<String> {
         let text = self.parsed(path, |text| Ok(text.to_owned())).filter(|text| !text.is_empty());
-        self.note(path, text.as_deref().map_or_else(|| UNSET.into(), escaped));
+        match &text {
+            Some(text) => self.note(path, text.as_str().into(), escaped(text)),
+            None => self.note(path, Json::Null, UNSET.into()),
+        }
         text
     }
 
     /// A text that is not to be shown; an empty one is none.
     pub fn secret(&mut self, path: &'static str) -> Option<Secret> {
         let secret = self.parsed(path, |text| Ok(Secret::new(text))).filter(|secret| !secret.is_empty());
-        self.note(path, if secret.is_some() { MASK } else { UNSET }.into());
+        match &secret {
+            Some(secret) => {
+                self.secrets.push((path, secret.clone()));
+                self.note(path, MASK.into(), MASK.into());
+            }
+            None => self.note(path, Json::Null, UNSET.into()),
+        }
         secret
     }
 
@@ -74,15 +90,20 @@ impl<'t> Reader<'t> {
         let values = match self.given(path) {
             None => default,
             Some((texts, _)) => {
-                let parsed: Result<Vec<T>, String> = texts.iter().map(|text| parse(text)).collect();
-                parsed.unwrap_or_else(|what| {
-                    self.refuse(path, what);
-                    default
-                })
+                let mut values = Vec::with_capacity(texts.len());
+                for (at, text) in texts.iter().enumerate() {
+                    match parse(text) {
+                        Ok(value) => values.push(value),
+                        Err(what) if texts.len() == 1 => self.refuse(path, what),
+                        Err(what) => self.refuse(path, format!("member {} of the list: {what}", at + 1)),
+                    }
+                }
+                values
             }
         };
         let shown: Vec<String> = values.iter().map(show).collect();
-        self.note(path, if shown.is_empty() { "none".into() } else { shown.join(", ") });
+        let text = if shown.is_empty() { "none".into() } else { shown.join(", ") };
+        self.note(path, shown.iter().map(|member| scalar(member)).collect(), text);
         values
     }
 
@@ -106,6 +127,7 @@ impl<'t> Reader<'t> {
     /// that is worth a word.
     pub fn derived(&mut self, path: &'static str, value: String, how: Option<&str>) {
         if let Some(line) = self.listing.iter_mut().find(|line| line.path == path) {
+            line.json = scalar(&value);
             line.value = value;
             if let Some(how) = how {
                 line.origin = format!("{}: {how}", line.origin);
@@ -113,11 +135,11 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// The listing in the order of the file, and the problems.
-    pub fn finish(mut self) -> (Vec<Shown>, Vec<Problem>) {
+    /// The listing in the order of the file, the secrets that were given, and the problems.
+    pub fn finish(mut self) -> (Vec<Shown>, Vec<(&'static str, Secret)>, Vec<Problem>) {
         let at = |path: &str| KEYS.iter().position(|key| key.path == path);
         self.listing.sort_by_key(|line| at(line.path));
-        (self.listing, self.problems)
+        (self.listing, self.secrets, self.problems)
     }
 
     fn parsed<T>(&mut self, path: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
@@ -140,8 +162,17 @@ impl<'t> Reader<'t> {
         self.given(path).map_or(Origin::Default, |(_, origin)| origin.clone())
     }
 
-    fn note(&mut self, path: &'static str, value: String) {
+    fn note(&mut self, path: &'static str, json: Json, value: String) {
         let origin = self.origin(path).to_string();
-        self.listing.push(Shown { path, value, origin });
+        self.listing.push(Shown { path, value, json, origin });
+    }
+}
+
+/// A shown value as JSON: what is a number or a switch in the file is one here.
+fn scalar(shown: &str) -> Json {
+    match shown {
+        "true" => true.into(),
+        "false" => false.into(),
+        _ => shown.parse::<u64>().map_or_else(|_| shown.into(), Json::from),
     }
 }

@@ -43,6 +43,8 @@ pub struct Resolved {
     pub settings: Settings,
     /// Every setting as it is shown.
     pub listing: Vec<Shown>,
+    /// The secrets that were given, which the listing hides.
+    pub secrets: Vec<(&'static str, Secret)>,
     /// Values without meaning.
     pub problems: Vec<Problem>,
     /// Why a server must not run with these settings.
@@ -90,8 +92,8 @@ pub fn resolve(typed: &Typed, surroundings: Surroundings) -> Resolved {
         warnings,
     };
     let settings = super::safety::check(&mut reader, settings, &machine, insecure, &mut refusals);
-    let (listing, problems) = reader.finish();
-    Resolved { settings, listing, problems, refusals }
+    let (listing, secrets, problems) = reader.finish();
+    Resolved { settings, listing, secrets, problems, refusals }
 }
 
 fn general(reader: &mut Reader<'_>, machine: &Machine) -> General {

@@ -34,6 +34,21 @@ pub fn weakness(secret: &str) -> Option<Weakness> {
     }
 }
 
+/// The settings that a refusal of this one also hangs on. If one of them has no meaning, the refusal may
+/// be about a default that nobody meant.
+pub fn causes(path: &str) -> &'static [&'static str] {
+    match path {
+        "store.memory_limit" | "store.max_limit" => {
+            &["store.memory_limit", "store.max_limit", "runtime.workers"]
+        }
+        "authentication.secret_key" => {
+            &["authentication.secret_key", "authentication.enabled", "authentication.allow_weak_secret"]
+        }
+        "general.bind_address" => &["general.bind_address", "authentication.enabled"],
+        _ => &[],
+    }
+}
+
 /// Adds refusals, and warnings to the settings.
 pub fn check(
     reader: &mut Reader<'_>,
@@ -61,6 +76,18 @@ pub fn check(
                  authentication.enabled: true, bind to 127.0.0.1, or start the server with --insecure",
             ));
         }
+    }
+    let memory_bytes = settings.store.memory_bytes;
+    let machine_bytes = machine.memory_bytes.filter(|bytes| memory_bytes > *bytes);
+    if let Some(machine_bytes) = machine_bytes.filter(|_| reader.is_given("store.memory_limit")) {
+        refusals.push(reader.problem(
+            "store.memory_limit",
+            format!(
+                "{memory_bytes} bytes are more than the {machine_bytes} that this machine or container has, so \
+                 the system would kill the node when it fills; leave it out for {}, or give the container more",
+                (machine_bytes / 2).min(1 << 30)
+            ),
+        ));
     }
     let warnings = more_warnings(&settings, machine);
     settings.warnings.extend(warnings);
@@ -94,12 +121,6 @@ fn more_warnings(settings: &Settings, machine: &Machine) -> Vec<String> {
         warnings.push(format!(
             "values over {} bytes cannot be sent: http.request_size_limit is below store.max_limit ({})",
             http.request_bytes_max, store.value_bytes_max
-        ));
-    }
-    if machine.memory_bytes.is_some_and(|bytes| store.memory_bytes > bytes) {
-        warnings.push(format!(
-            "store.memory_limit ({} bytes) is more than this machine or container has: the system may kill the node",
-            store.memory_bytes
         ));
     }
     if settings.runtime.workers > machine.cores {

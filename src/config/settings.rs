@@ -157,6 +157,8 @@ pub struct Shown {
     pub path: &'static str,
     /// The value the program runs on, masked if it is a secret.
     pub value: String,
+    /// The same for scripts: a number, a switch, a list, a text, or null for none.
+    pub json: serde_json::Value,
     /// Who gave it.
     pub origin: String,
 }

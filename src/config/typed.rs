@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::file::{FILE_BYTES_MAX, Member, Node, Placed, parse};
 use super::keys::{KEYS, Key, Shape, sections};
-use super::problem::{LoadError, Origin, Place, Problem, escaped, nearest};
+use super::problem::{Origin, Place, Problem, escaped, nearest, suggestion};
 use super::value::{boolean, word};
 
 /// Variables with our prefix that are no settings: they belong to the client verbs.
@@ -26,9 +26,9 @@ const LOG_VARIABLE: &str = "LUCID_LOG";
 #[derive(Debug, Default)]
 pub struct Typed {
     values: BTreeMap<&'static str, (Vec<String>, Origin)>,
-    /// The first thing the system does not let us read.
-    denied: Option<Problem>,
     problems: Vec<Problem>,
+    /// One of the problems is that the system does not let us read something.
+    denied: bool,
 }
 
 impl Typed {
@@ -42,7 +42,9 @@ impl Typed {
         let mut reading = FileReading { typed: self, path: Arc::from(path) };
         match parse(source) {
             Ok(Node::Null) => {}
-            Ok(Node::Map(members)) => members.into_iter().for_each(|section| reading.section(section)),
+            Ok(Node::Map(members)) => {
+                reading.once(members).into_iter().for_each(|section| reading.section(section));
+            }
             Ok(Node::Text(_) | Node::List(_)) => {
                 self.problems.push(Problem::at(path.display(), "expected sections such as `general:`"));
             }
@@ -64,7 +66,10 @@ impl Typed {
             }
             match value.to_str() {
                 Some(value) => drop(given.insert(name.into_owned(), value.to_owned())),
-                None => self.problems.push(Problem::at(escaped(&name), "this variable is not UTF-8 text")),
+                None => {
+                    let problem = Problem::at(escaped(&name), "this variable is not UTF-8 text");
+                    self.refuse(problem.with_path(name), false);
+                }
             }
         }
         let level = given.remove(LOG_VARIABLE);
@@ -75,10 +80,10 @@ impl Typed {
             let variable = key.variable();
             let file_variable = format!("{variable}_FILE");
             match (given.remove(&variable), given.remove(&file_variable)) {
-                (Some(_), Some(_)) => self.problems.push(Problem::at(
-                    &variable,
-                    format!("set together with {file_variable}; keep one of the two"),
-                )),
+                (Some(_), Some(_)) => {
+                    let what = format!("set together with {file_variable}; keep one of the two");
+                    self.refuse(Problem::at(&variable, what).with_path(key.path), false);
+                }
                 (Some(text), None) => self.put_text(key, text, Origin::Variable(variable)),
                 (None, Some(path)) => self.add_variable_file(key, file_variable, PathBuf::from(path)),
                 (None, None) => {}
@@ -93,15 +98,15 @@ impl Typed {
         self.put(path, vec![text], Origin::Flag(flag));
     }
 
-    /// Says what could not be read. Nothing, if everything could.
-    pub fn into_checked(mut self) -> Result<(Typed, Vec<Problem>), LoadError> {
-        match self.denied.take() {
-            Some(problem) => Err(LoadError::Denied(problem)),
-            None => {
-                let problems = std::mem::take(&mut self.problems);
-                Ok((self, problems))
-            }
-        }
+    /// Notes that a source as a whole cannot be used.
+    pub fn refuse(&mut self, problem: Problem, denied: bool) {
+        self.problems.push(problem);
+        self.denied |= denied;
+    }
+
+    /// What is wrong with what was typed, and whether the system denied a part of it.
+    pub fn take_problems(&mut self) -> (Vec<Problem>, bool) {
+        (std::mem::take(&mut self.problems), self.denied)
     }
 
     fn add_variable_file(&mut self, key: &'static Key, variable: String, path: PathBuf) {
@@ -115,14 +120,15 @@ impl Typed {
                 self.put_text(key, text, Origin::VariableFile(variable, path));
             }
             Err(ReadError::Denied) => {
-                self.denied.get_or_insert(Problem::at(
+                let problem = Problem::at(
                     Origin::VariableFile(variable, path),
                     "this process may not read the file; give it to the user that runs Lucid",
-                ));
+                );
+                self.refuse(problem.with_path(key.path), true);
             }
             Err(error) => {
-                let what = error.what();
-                self.problems.push(Problem::at(Origin::VariableFile(variable, path), what));
+                let problem = Problem::at(Origin::VariableFile(variable, path), error.what());
+                self.refuse(problem.with_path(key.path), false);
             }
         }
     }
@@ -156,6 +162,27 @@ impl FileReading<'_> {
         self.typed.problems.push(problem);
     }
 
+    /// The members of a mapping without those that repeat another.
+    fn once(&mut self, members: Vec<Member>) -> Vec<Member> {
+        let mut seen = BTreeMap::new();
+        let mut kept = Vec::with_capacity(members.len());
+        for member in members {
+            match seen.get(&member.key) {
+                None => {
+                    seen.insert(member.key.clone(), member.place.line);
+                    kept.push(member);
+                }
+                Some(line) => {
+                    let key = escaped(&member.key);
+                    let what = format!("`{key}` is given twice, first in line {line}; keep one");
+                    let problem = Problem::at(self.origin(member.place), what);
+                    self.typed.refuse(problem.with_path(member.key), false);
+                }
+            }
+        }
+        kept
+    }
+
     fn section(&mut self, section: Member) {
         if !sections().any(|name| name == section.key) {
             let what = unknown_section(&section.key);
@@ -163,7 +190,9 @@ impl FileReading<'_> {
         }
         match section.value.node {
             Node::Null => {}
-            Node::Map(keys) => keys.into_iter().for_each(|key| self.key(&section.key, key)),
+            Node::Map(keys) => {
+                self.once(keys).into_iter().for_each(|key| self.key(&section.key, key));
+            }
             Node::Text(_) | Node::List(_) => {
                 let what = "expected settings below this section, each on a line of its own and indented";
                 self.refuse(section.value.place, &section.key, what);
@@ -212,8 +241,8 @@ impl FileReading<'_> {
 
     /// The short form of an output that is written as a section, as the original's files do.
     fn output(&mut self, path: &str, place: Place, members: Vec<Member>) -> Option<String> {
-        let (mut kind, mut target, mut colored) = (None, None, false);
-        for member in members {
+        let (mut kind, mut target, mut colored, mut wrong) = (None, None, false, false);
+        for member in self.once(members) {
             let path = format!("{path}.{}", member.key);
             if !OUTPUT_KEYS.contains(&member.key.as_str()) {
                 let near = nearest(&member.key, OUTPUT_KEYS);
@@ -238,10 +267,11 @@ impl FileReading<'_> {
             };
             if let Err(what) = result {
                 self.refuse(member.value.place, &path, what);
-                return None;
+                wrong = true;
             }
         }
         match (kind, target) {
+            _ if wrong => None,
             (Some("file"), Some(target)) => Some(format!("file:{target}")),
             (Some("file"), None) => {
                 self.refuse(place, path, "an output of type file needs a path");
@@ -309,10 +339,6 @@ fn split(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|member| !member.is_empty()).map(str::to_owned).collect()
 }
 
-fn suggestion(name: Option<&str>) -> String {
-    name.map_or(String::new(), |name| format!("; did you mean {name}?"))
-}
-
 fn unknown_section(typed: &str) -> String {
     let misplaced = KEYS.iter().find(|key| key.name() == typed).map(|key| key.path);
     format!("no such section{}", suggestion(misplaced.or_else(|| nearest(typed, sections()))))
@@ -330,7 +356,7 @@ fn unknown_variable(name: &str) -> Problem {
     let names: Vec<String> =
         KEYS.iter().map(Key::variable).flat_map(|name| [format!("{name}_FILE"), name]).collect();
     let near = nearest(name, names.iter().map(String::as_str));
-    Problem::at(escaped(name), format!("no such setting{}", suggestion(near)))
+    Problem::at(escaped(name), format!("no such setting{}", suggestion(near))).with_path(name)
 }
 
 /// Variables that Kubernetes and Docker set by themselves in every container next to a service whose

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::problem::{nearest, suggestion};
+
 /// `true` or `false`, or as YAML 1.1 has it.
 pub fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -72,11 +74,10 @@ pub fn shown(duration: Duration) -> String {
 
 /// One of a few words, in any case. Answers the word as the list has it.
 pub fn word(text: &str, words: &[&'static str]) -> Result<&'static str, String> {
-    words
-        .iter()
-        .copied()
-        .find(|word| word.eq_ignore_ascii_case(text))
-        .ok_or_else(|| format!("expected one of {}", words.join(", ")))
+    words.iter().copied().find(|word| word.eq_ignore_ascii_case(text)).ok_or_else(|| {
+        let near = nearest(text, words.iter().copied());
+        format!("expected one of {}{}", words.join(", "), suggestion(near))
+    })
 }
 
 /// An origin as a browser sends it: scheme, host, and a port that is not the scheme's own; or `*`.

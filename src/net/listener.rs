@@ -53,6 +53,28 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<Li
     Ok((bound, sockets.into_iter().map(|socket| TcpListener::from_std(socket.into())).collect()))
 }
 
+/// Listens on a socket that somebody else has bound, with `count` descriptors of the same socket: all
+/// reactors take from one queue, so none of those who wait in it is lost when the node is started again.
+/// The price is that a new connection wakes every reactor that sleeps.
+///
+/// # Errors
+/// `InvalidInput` if the socket does not listen; what the system reports.
+pub fn share(socket: std::net::TcpListener, count: usize) -> io::Result<(SocketAddr, Vec<ListenerSocket>)> {
+    let socket = Socket::from(socket);
+    if !socket.is_listener()? {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen"));
+    }
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_keepalive(true)?;
+    let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let mut sockets = vec![socket];
+    while sockets.len() < count {
+        sockets.push(sockets[0].try_clone()?);
+    }
+    Ok((bound, sockets.into_iter().map(|socket| TcpListener::from_std(socket.into())).collect()))
+}
+
 fn open(address: SocketAddr, share_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

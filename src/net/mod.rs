@@ -8,6 +8,7 @@
 mod body;
 mod buffers;
 mod connection;
+mod control;
 mod core;
 mod helper;
 mod listener;
@@ -16,7 +17,8 @@ mod reactor;
 mod stalls;
 mod timers;
 
+pub use control::{Control, Heartbeat, Live, Steering, connect, steer};
 pub use core::Timeouts;
 pub use helper::Helper;
-pub use listener::{ListenerSocket, Loads, bind};
+pub use listener::{ListenerSocket, Loads, bind, share};
 pub use reactor::{Reactor, ReactorConfig};

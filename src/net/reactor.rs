@@ -23,6 +23,7 @@ use crate::limits::BATCH_REQUESTS_MAX;
 use crate::memory::Memory;
 use crate::net::buffers::Buffers;
 use crate::net::connection::{Connection, Life};
+use crate::net::control::Control;
 use crate::net::core::{Core, Timeouts};
 use crate::net::helper::Helper;
 use crate::net::listener::{ACCEPTS_PER_TURN, Listener, Loads};
@@ -70,6 +71,8 @@ pub struct ReactorConfig {
     pub clock: Clock,
     /// Whether the node serves or stops.
     pub state: Arc<NodeState>,
+    /// What the main thread says while it runs.
+    pub control: Control,
 }
 
 /// One core's loop and everything it owns.
@@ -89,6 +92,7 @@ pub struct Reactor {
     driven: Vec<u32>,
     clock: Clock,
     state: Arc<NodeState>,
+    control: Control,
     /// What the shard was last told to stay below, and what the node was last told of its buffers.
     ceiling_bytes: u64,
     buffer_bytes: u64,
@@ -146,6 +150,7 @@ impl Reactor {
             driven: Vec::new(),
             clock: config.clock,
             state: config.state,
+            control: config.control,
             ceiling_bytes: u64::MAX,
             buffer_bytes: 0,
             stalled_since_ms: u64::MAX,
@@ -161,12 +166,14 @@ impl Reactor {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         loop {
             self.sleep(&mut events)?;
+            self.control.turn();
             self.core.now = self.clock.now();
             self.core.api.tick(Clock::wall_seconds());
+            let mut woken = false;
             for event in &events {
                 match event.token() {
                     LISTENER => self.listener.iter_mut().for_each(Listener::readiness),
-                    WAKER => {}
+                    WAKER => woken = true,
                     Token(id) => {
                         if let Some(connection) = self.connections.get_mut(id) {
                             let hung_up = event.is_read_closed() || event.is_error();
@@ -175,6 +182,9 @@ impl Reactor {
                         }
                     }
                 }
+            }
+            if woken {
+                self.take_settings();
             }
             self.drive();
             // After that, so that whoever left has made room.
@@ -220,6 +230,16 @@ impl Reactor {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Takes on what the main thread says: it wakes whom it has something for.
+    fn take_settings(&mut self) {
+        let Reactor { control, core, connections_max, .. } = self;
+        control.take(|live| {
+            core.timeouts = live.timeouts;
+            core.api.adopt(live.default_ttl, live.request_bytes_max, &live.cors_origins);
+            *connections_max = live.connections_max;
+        });
     }
 
     fn accept(&mut self) {

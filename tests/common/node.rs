@@ -1,11 +1,12 @@
 //! A node as a child process, with a file of its own in a folder of its own.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -23,13 +24,21 @@ pub struct Setup {
     values: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
-    descriptors: Option<u64>,
+    /// What a shell does before it becomes the node.
+    before: Vec<String>,
+    /// What runs the node in its turn.
+    runner: Vec<&'static str>,
 }
 
 impl Setup {
     fn usual() -> Setup {
-        let mut setup =
-            Setup { values: BTreeMap::new(), flags: Vec::new(), environment: Vec::new(), descriptors: None };
+        let mut setup = Setup {
+            values: BTreeMap::new(),
+            flags: Vec::new(),
+            environment: Vec::new(),
+            before: Vec::new(),
+            runner: Vec::new(),
+        };
         setup.set("general.port", 0);
         setup.set("general.bind_address", "127.0.0.1");
         setup.set("general.show_banner", false);
@@ -74,7 +83,23 @@ impl Setup {
 
     /// Lets the node open this many descriptors at a time.
     pub fn descriptors(&mut self, count: u64) -> &mut Setup {
-        self.descriptors = Some(count);
+        self.before(format!("ulimit -n {count}"))
+    }
+
+    /// Bounds the node's address space, in bytes.
+    pub fn address_space(&mut self, bytes: u64) -> &mut Setup {
+        self.before(format!("ulimit -v {}", bytes / 1_024))
+    }
+
+    /// Has a shell do this before it becomes the node.
+    pub fn before(&mut self, line: impl Into<String>) -> &mut Setup {
+        self.before.push(line.into());
+        self
+    }
+
+    /// Takes the right to bind low ports from a node that runs as root.
+    pub fn unprivileged(&mut self) -> &mut Setup {
+        self.runner = super::process::WITHOUT_CAPABILITIES.to_vec();
         self
     }
 
@@ -99,14 +124,14 @@ impl Setup {
             .open(&path)
             .expect("a new file");
         file.write_all(self.file().as_bytes()).expect("room for a file");
-        let mut command = match self.descriptors {
-            None => Command::new(binary()),
-            Some(count) => {
-                let mut shell = Command::new("sh");
-                shell.arg("-c").arg(format!("ulimit -n {count}; exec \"$0\" \"$@\"")).arg(binary());
-                shell
-            }
-        };
+        let mut line = self.before.join(" && ");
+        line.push_str(if line.is_empty() { "exec \"$0\" \"$@\"" } else { " && exec \"$0\" \"$@\"" });
+        let mut words: Vec<OsString> = vec!["sh".into(), "-c".into(), line.into()];
+        words.extend(self.runner.iter().map(OsString::from));
+        words.push(binary().into());
+        let words = if self.before.is_empty() { &words[3..] } else { &words[..] };
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command.arg("-c").arg(&path).arg("server").args(&self.flags);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let running = Running::spawn(command, &folder);
@@ -130,19 +155,36 @@ pub struct Running {
 impl Running {
     /// Starts a command within `folder`, which is also its home, without this process's `LUCID_*`.
     pub fn spawn(mut command: Command, folder: &tempfile::TempDir) -> Running {
+        command.stdin(Stdio::null());
+        Running::spawn_with_stdin(command, folder)
+    }
+
+    /// The same with the standard input that the command names.
+    pub fn spawn_with_stdin(command: Command, folder: &tempfile::TempDir) -> Running {
+        Running::spawn_whole(command, folder, Stdio::piped())
+    }
+
+    /// The same with a standard error that nobody reads here.
+    pub fn spawn_with_stderr(mut command: Command, folder: &tempfile::TempDir, stderr: Stdio) -> Running {
+        command.stdin(Stdio::null());
+        Running::spawn_whole(command, folder, stderr)
+    }
+
+    fn spawn_whole(mut command: Command, folder: &tempfile::TempDir, stderr: Stdio) -> Running {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LUCID_")) {
             command.env_remove(name);
         }
         let mut child = command
             .current_dir(folder.path())
             .env("HOME", folder.path())
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .expect("the program starts");
+        // The command holds what it was given; only the child is to hold it.
+        drop(command);
         let stdout = child.stdout.take().expect("a pipe");
-        let mut errors = child.stderr.take().expect("a pipe");
+        let errors = child.stderr.take();
         let (sender, lines) = channel();
         let stderr = Arc::new(Mutex::new(String::new()));
         let collected = Arc::clone(&stderr);
@@ -153,6 +195,7 @@ impl Running {
                 }
             }),
             std::thread::spawn(move || {
+                let Some(mut errors) = errors else { return };
                 let mut block = [0; 4096];
                 while let Ok(count @ 1..) = errors.read(&mut block) {
                     collected.lock().expect("no panic").push_str(&String::from_utf8_lossy(&block[..count]));
@@ -191,6 +234,11 @@ impl Running {
 
     fn child(&self) -> MutexGuard<'_, Child> {
         self.child.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child().id()
     }
 
     /// Whether the program still runs.
@@ -297,6 +345,22 @@ impl Node {
     /// What it has written to stderr so far.
     pub fn stderr(&self) -> String {
         self.running.stderr()
+    }
+
+    /// Waits for a line on its stdout that has this in it.
+    #[track_caller]
+    pub fn says(&mut self, wanted: &str) -> String {
+        self.running.line_with(wanted).unwrap_or_else(|trouble| panic!("{trouble}"))
+    }
+
+    /// Its working folder, with its file `node.yml`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Gives it another file, for its next reload.
+    pub fn rewrite(&self, text: &str) {
+        std::fs::write(self.folder().join("node.yml"), text).expect("room for a file");
     }
 
     /// A new connection that presents a token for everything.

@@ -3,6 +3,16 @@
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, setrlimit};
 use std::time::Duration;
 
+/// Runs a program as root without root's rights.
+pub const WITHOUT_CAPABILITIES: [&str; 3] = ["setpriv", "--bounding-set=-all", "--"];
+
+/// Whether a program can be run like that here.
+pub fn can_drop_capabilities() -> bool {
+    let words = WITHOUT_CAPABILITIES;
+    let status = std::process::Command::new(words[0]).args(&words[1..]).arg("true").status();
+    status.is_ok_and(|status| status.success())
+}
+
 /// Sends a signal to one process.
 pub fn send_signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(pid as i32).expect("a process id");

@@ -1,0 +1,70 @@
+//! Tells the service manager how the node is, by systemd's protocol (`sd_notify(3)`): ready, reloading,
+//! stopping, and that every reactor turns.
+//!
+//! Without a service manager (no `NOTIFY_SOCKET`) nothing is said. What cannot be said is lost: the node
+//! does not stop for it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+
+use sd_notify::NotifyState;
+
+use crate::net::Heartbeat;
+use crate::shard::Doorbell;
+
+/// Reports in the time after which the service manager takes the node for dead. Two would do; with four,
+/// one that is late on a busy machine is no harm.
+const BEATS_PER_TIMEOUT: u32 = 4;
+
+/// The node serves.
+pub fn ready(status: &str) {
+    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// The node reads its settings again. The time is demanded by `Type=notify-reload`.
+pub fn reloading() {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, now]);
+    }
+}
+
+/// The node finishes what is under way.
+pub fn stopping() {
+    notify(&[NotifyState::Stopping, NotifyState::Status("Stopping: finishing what is under way")]);
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        log::warn!("cannot tell the service manager at NOTIFY_SOCKET how the node is: {error}");
+    }
+}
+
+/// Reports that the node is alive for as long as every reactor turns. Stops when it is dropped.
+pub struct Watchdog {
+    _stop: Sender<()>,
+}
+
+impl Watchdog {
+    /// Starts a thread for it, if the service manager wants to hear (`WatchdogSec=`). It rings the
+    /// reactors, which may be asleep, and looks some time later whether each has turned.
+    pub fn start(mut heartbeat: Heartbeat, bells: Arc<[Doorbell]>) -> io::Result<Option<Watchdog>> {
+        let Some(timeout) = sd_notify::watchdog_enabled() else { return Ok(None) };
+        let interval = timeout / BEATS_PER_TIMEOUT;
+        let (stop, stopped) = channel::<()>();
+        std::thread::Builder::new().name("lucid-watchdog".into()).spawn(move || {
+            loop {
+                bells.iter().for_each(Doorbell::ring_always);
+                if stopped.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+                if heartbeat.beats() {
+                    notify(&[NotifyState::Watchdog]);
+                } else {
+                    log::error!("a worker has not turned for {interval:?}: the service manager is not told");
+                }
+            }
+        })?;
+        Ok(Some(Watchdog { _stop: stop }))
+    }
+}
