@@ -164,7 +164,7 @@ Example:
 
 /// A fast in-memory key-value node spoken to over HTTP
 #[derive(Debug, Parser)]
-#[command(name = "lucid", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "lucid", version, after_help = EXAMPLES, arg_required_else_help = true, args_override_self = true, max_term_width = 100)]
 struct CommandLine {
     /// The configuration file [else the first of ./lucid.yml, ~/.config/lucid/lucid.yml and
     /// /etc/lucid/lucid.yml; init writes ./lucid.yml]
