@@ -6,7 +6,7 @@ use common::cli::{call, call_to, url};
 use common::{Node, Shared, token};
 use rustix::process::Signal;
 use serde_json::Value;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -86,13 +86,57 @@ fn keys_that_were_evicted_are_told() {
     let node = Node::start(|setup| {
         setup.set("store.memory_limit", "16MiB").set("store.max_limit", "1MiB");
     });
-    let arguments = ["bench", "--keys", "40", "--value-size", "1000000", "--duration", "300ms"];
+    let arguments =
+        ["bench", "--keys", "400", "--value-size", "100000", "--duration", "300ms", "--connections", "2"];
     let came = call_to(&node, &arguments).run();
     assert_eq!(came.code, Some(1), "{}", came.text());
+    let stderr = &came.stderr;
     assert!(
-        came.stderr.contains("answers were no success") && came.stderr.contains("a key that was evicted")
+        stderr.contains("requests were no success") && stderr.contains("404: keys were evicted"),
+        "{stderr}"
     );
     assert!(came.text().contains("get, closed loop: "), "the figures are shown all the same");
+}
+
+#[test]
+fn a_node_that_closes_connections_for_want_of_memory_is_borne() {
+    let node = Node::start(|setup| {
+        setup.set("store.memory_limit", "16MiB").set("store.max_limit", "1MiB");
+    });
+    for load in ["get", "put"] {
+        let arguments = [
+            "bench",
+            load,
+            "--keys",
+            "4",
+            "--value-size",
+            "1000000",
+            "--duration",
+            "300ms",
+            "--connections",
+            "40",
+        ];
+        let came = call_to(&node, &arguments).run();
+        // How many it closes depends on the machine; the load goes on whatever happens, and says so.
+        let told =
+            came.stderr.contains("cut off") || came.stderr.contains("503: ") || came.stderr.contains("404: ");
+        assert_eq!(came.code, Some(if told { 1 } else { 0 }), "{}", came.stderr);
+        assert!(came.text().starts_with(&format!("{load}, closed loop: 40 connections")), "{}", came.text());
+    }
+    node.assert_well();
+}
+
+#[test]
+fn a_full_node_is_told_before_the_load() {
+    let node = Node::start(|setup| {
+        setup
+            .set("store.memory_limit", "16MiB")
+            .set("store.max_limit", "1MiB")
+            .set("store.when_full", "reject");
+    });
+    let stderr = call_to(&node, &["bench", "--keys", "400", "--value-size", "100000"]).failed(1);
+    assert!(stderr.contains("507: the node is full") && stderr.contains("nothing was measured"), "{stderr}");
+    assert_eq!(call_to(&node, &["list"]).said(), "");
 }
 
 #[test]
@@ -133,14 +177,17 @@ fn a_peer_that_goes_away_ends_the_load() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let peer = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut block = [0; 4_096];
         for answer in ["201 Created", "200 OK", "200 OK"] {
-            assert!(stream.read(&mut block).unwrap() > 0);
-            use std::io::Write;
+            let (mut asked, mut block) = (Vec::new(), [0; 4_096]);
+            while !asked.ends_with(b"\r\n\r\n") {
+                let count = stream.read(&mut block).unwrap();
+                assert!(count > 0, "gone after {}", String::from_utf8_lossy(&asked));
+                asked.extend_from_slice(&block[..count]);
+            }
             stream.write_all(format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n").as_bytes()).unwrap();
         }
     });
-    let stderr = call(&["bench", "--url", &url, "--duration", "1s"]).failed(1);
+    let stderr = call(&["bench", "--url", &url, "--duration", "1s", "--value-size", "0"]).failed(1);
     assert!(
         stderr.starts_with(&format!("lucid: cannot reach the node at {url}"))
             || stderr.contains("closed the connection"),

@@ -116,6 +116,8 @@ pub struct Tally {
     pub statuses: BTreeMap<u16, u64>,
     /// Bytes of all answers.
     pub bytes: u64,
+    /// Requests whose connection was closed before they were answered.
+    pub lost: u64,
     /// Requests that fell due and could not be sent before the end.
     pub unsent: u64,
     /// From the first request to the last answer.
@@ -134,6 +136,7 @@ impl Tally {
             writes: histogram(),
             statuses: BTreeMap::new(),
             bytes: 0,
+            lost: 0,
             unsent: 0,
             elapsed: Duration::ZERO,
         }
@@ -147,6 +150,7 @@ impl Tally {
             *self.statuses.entry(*status).or_default() += count;
         }
         self.bytes += other.bytes;
+        self.lost += other.lost;
         self.unsent += other.unsent;
         self.elapsed = self.elapsed.max(other.elapsed);
     }
@@ -156,9 +160,10 @@ impl Tally {
         self.statuses.values().sum()
     }
 
-    /// Answers that were no success.
+    /// Requests that were answered by no success, or not at all.
     pub fn wrong(&self) -> u64 {
-        self.statuses.iter().filter(|(status, _)| !(200..300).contains(*status)).map(|(_, count)| count).sum()
+        let refused = self.statuses.iter().filter(|(status, _)| !(200..300).contains(*status));
+        refused.map(|(_, count)| count).sum::<u64>() + self.lost
     }
 }
 
@@ -362,7 +367,7 @@ impl<'s> Worker<'s> {
             let now = self.shared.watch.ns();
             let full = self.links[at].under_way() >= self.shared.plan.depth;
             let (tally, mut count) = (&mut self.tally, 0);
-            self.links[at].read(block, |answered| {
+            let read = self.links[at].read(block, |answered| {
                 let latency = now.saturating_sub(answered.sent.since_ns).min(LATENCY_NS_MAX);
                 match answered.sent.kind {
                     Kind::Get => tally.gets.saturating_record(latency),
@@ -371,8 +376,13 @@ impl<'s> Worker<'s> {
                 *tally.statuses.entry(answered.status).or_default() += 1;
                 tally.bytes += answered.bytes;
                 count += 1;
-            })?;
+            });
             self.shared.answered.fetch_add(count, Ordering::Relaxed);
+            match read {
+                Ok(()) => {}
+                Err(Broken::Io(_)) => self.reopen(at)?,
+                Err(broken) => return Err(broken.into()),
+            }
             if self.shared.plan.rate.is_none() {
                 return self.top_up(at);
             }
@@ -429,13 +439,28 @@ impl<'s> Worker<'s> {
     }
 
     fn flush(&mut self, at: usize) -> Result<(), Trouble> {
-        let link = &mut self.links[at];
-        link.flush()?;
+        match self.links[at].flush() {
+            Ok(()) => {}
+            // The reader meets the end too, behind what was still answered.
+            Err(Broken::Io(_)) => return Ok(()),
+            Err(broken) => return Err(broken.into()),
+        }
+        let link = &self.links[at];
         if link.stuck != self.watched[at] {
             self.watched[at] = link.stuck;
             let flags = if link.stuck { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
             epoll::modify(&self.epoll, link.stream(), EventData::new_u64(at as u64), flags)?;
         }
+        Ok(())
+    }
+
+    /// Puts a new connection in the place of one that the node has closed, as it may when it is short of
+    /// memory. What was under way is lost. Closing the old one takes it out of the epoll.
+    fn reopen(&mut self, at: usize) -> Result<(), Trouble> {
+        self.tally.lost += self.links[at].under_way() as u64;
+        self.links[at] = Link::open(self.shared.plan.address)?;
+        self.watched[at] = false;
+        epoll::add(&self.epoll, self.links[at].stream(), EventData::new_u64(at as u64), EventFlags::IN)?;
         Ok(())
     }
 }

@@ -49,8 +49,8 @@ const KEYS_DEFAULT_BYTES: u64 = 64 << 20;
 const FILL_CONNECTIONS_MAX: usize = 16;
 const FILL_DEPTH: usize = 32;
 
-/// Bytes of values under way on each of them.
-const FILL_BYTES: usize = 1 << 20;
+/// Bytes of values under way on all of them together: a small node has little room for bodies.
+const FILL_BYTES: usize = 2 << 20;
 
 /// How often the bar moves.
 const TICK: Duration = Duration::from_millis(100);
@@ -150,19 +150,20 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .map_err(|error| Failure::of_io(&error, "cannot watch for signals"))?;
     }
+    let fitting = FILL_BYTES / task.value_bytes.max(1);
     let every_key = |kind| Plan {
         address,
         requests: requests(Mix::Only(kind)),
-        connections: FILL_CONNECTIONS_MAX.min(task.keys as usize),
-        depth: FILL_DEPTH.min(FILL_BYTES / task.value_bytes.max(1)).max(1),
+        connections: FILL_CONNECTIONS_MAX.min(task.keys as usize).min(fitting).max(1),
+        depth: FILL_DEPTH.min(fitting / FILL_CONNECTIONS_MAX).max(1),
         threads: 1,
         rate: None,
         end: End::EveryKeyOnce,
     };
     let failed = |trouble: Trouble| failure(&node, &task, trouble);
     let filled = drive(every_key(Kind::Put), "writing keys", &stop);
-    let measured = filled.and_then(|_| match stop.load(Ordering::Relaxed) {
-        true => Ok(None),
+    let measured = filled.and_then(|filled| match stop.load(Ordering::Relaxed) || filled.wrong() > 0 {
+        true => Ok(Err(filled)),
         false => {
             let plan = Plan {
                 address,
@@ -173,22 +174,22 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
                 rate: task.rate,
                 end: End::After(task.duration),
             };
-            drive(plan, "measuring", &stop).map(Some)
+            drive(plan, "measuring", &stop).map(Ok)
         }
     });
     // What was begun is cleaned up, whatever became of it.
     let cleaned = drive(every_key(Kind::Delete), "removing keys", &AtomicBool::new(false));
-    let Some(tally) = measured.map_err(failed)? else {
-        return Err(Failure::new(Exit::Failed, "stopped before anything was measured; its keys are removed"));
-    };
+    let tally = measured.map_err(failed)?.map_err(|filled| match filled.wrong() {
+        0 => Failure::new(Exit::Failed, "stopped before anything was measured; its keys are removed"),
+        _ => report::wrong(&filled).and("so nothing was measured, and its keys are removed"),
+    })?;
     if let Err(trouble) = cleaned {
         tell(&format!("warning: the keys {prefix}… could not all be removed: {trouble}"));
     }
     let text = if args.json { report::json(&task, &tally) } else { report::text(&task, &tally) };
     print(&text)?;
-    let wrong = tally.wrong();
-    if wrong > 0 {
-        return Err(report::wrong(&tally, wrong));
+    if tally.wrong() > 0 {
+        return Err(report::wrong(&tally));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -87,6 +87,7 @@ pub fn json(task: &Task, tally: &Tally) -> String {
         "requests_per_second": (tally.answers() as f64 / seconds).round(),
         "bytes_per_second": (tally.bytes as f64 / seconds).round(),
         "statuses": statuses,
+        "lost": tally.lost,
         "unsent": tally.unsent,
         "get_us": latency(&tally.gets),
         "put_us": latency(&tally.writes),
@@ -95,19 +96,34 @@ pub fn json(task: &Task, tally: &Tally) -> String {
 }
 
 /// Why the figures are not what they seem.
-pub fn wrong(tally: &Tally, wrong: u64) -> Failure {
+pub fn wrong(tally: &Tally) -> Failure {
     let bad = tally.statuses.iter().filter(|(status, _)| !(200..300).contains(*status));
-    let list: Vec<String> = bad.map(|(status, count)| format!("{} of {status}", grouped(*count))).collect();
-    let failure = Failure::new(
-        Exit::Failed,
-        format!("{} answers were no success: {}", grouped(wrong), list.join(", ")),
-    );
-    match tally.statuses.contains_key(&404) {
-        true => {
-            failure.and("a 404 is a key that was evicted: the node holds less than --keys times --value-size")
-        }
-        false => failure.and("the node's log may say more"),
+    let mut list: Vec<String> =
+        bad.map(|(status, count)| format!("{} of {status}", grouped(*count))).collect();
+    if tally.lost > 0 {
+        list.push(format!("{} cut off", grouped(tally.lost)));
     }
+    let line = format!("{} requests were no success: {}", grouped(tally.wrong()), list.join(", "));
+    let mut failure = Failure::new(Exit::Failed, line);
+    let reasons = [
+        (
+            tally.statuses.contains_key(&404),
+            "404: keys were evicted; the node holds less than --keys times --value-size",
+        ),
+        (
+            tally.statuses.contains_key(&503),
+            "503: the node has no room for so many bodies at a time; try fewer --connections",
+        ),
+        (tally.statuses.contains_key(&507), "507: the node is full and may not evict; try fewer --keys"),
+        (
+            tally.lost > 0,
+            "cut off: the node closed the connection; it does when answers take too much of its memory",
+        ),
+    ];
+    for (_, reason) in reasons.into_iter().filter(|(applies, _)| *applies) {
+        failure = failure.and(reason);
+    }
+    failure
 }
 
 fn name(mix: Mix) -> &'static str {
