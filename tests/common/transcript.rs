@@ -240,14 +240,13 @@ impl Session {
             .replace("7020", &self.port.to_string())
             .replace("/etc/lucid/", &format!("{folder}/etc/lucid/"));
         // A token that a document does not show in full is the one that was shown last.
-        while let Some(at) = text.find("eyJ").filter(|_| !self.token.is_empty()) {
-            let Some(end) = text[at..].find('…') else { break };
-            let shown = &text[at..at + end + '…'.len_utf8()];
-            if shown.contains(char::is_whitespace) {
-                break;
-            }
-            text = text.replace(shown, &self.token);
-            break;
+        let short = text.find("eyJ").and_then(|at| {
+            let end = at + text[at..].find('…')? + '…'.len_utf8();
+            let shown = &text[at..end];
+            (!self.token.is_empty() && !shown.contains(char::is_whitespace)).then_some(at..end)
+        });
+        if let Some(shown) = short {
+            text.replace_range(shown, &self.token);
         }
         text
     }

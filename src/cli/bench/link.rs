@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn answers_are_found_wherever_they_are_cut() {
-        let expected = Ok(vec![(200, 43), (404, 47)]);
+        let expected = Ok(vec![(200, 43), (404, 44)]);
         assert_eq!(feed(&[TWO]), expected);
         for first in 0..TWO.len() {
             assert_eq!(feed(&[&TWO[..first], &TWO[first..]]), expected, "{first}");

@@ -130,7 +130,7 @@ impl Random {
 
     /// A number below `bound`, by Lemire's multiplication.
     pub fn below(&mut self, bound: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(bound) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 }
 
