@@ -89,6 +89,31 @@ fn every_example_of_every_help_does_what_it_says() {
     }
 }
 
+/// The anchor of a heading, as a forge makes it.
+fn anchor(heading: &str) -> String {
+    let words = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = words.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
+    kept.map(|letter| if letter == ' ' { '-' } else { letter }).collect()
+}
+
+#[test]
+fn every_link_of_the_readme_leads_somewhere() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let links = README.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let local: Vec<&str> = links.filter(|link| !link.contains("://")).collect();
+    assert!(local.len() > 5, "{local:?}");
+    for link in local {
+        let (path, wanted) = link.split_once('#').unwrap_or((link, ""));
+        let path = if path.is_empty() { "README.md" } else { path };
+        assert!(root.join(path).exists(), "{link}");
+        if !wanted.is_empty() {
+            let text = std::fs::read_to_string(root.join(path)).expect("a document");
+            let mut headings = text.lines().filter(|line| line.starts_with('#'));
+            assert!(headings.any(|heading| anchor(heading) == wanted), "{link}: there is no such heading");
+        }
+    }
+}
+
 #[test]
 fn a_document_is_taken_apart_into_what_is_typed_and_what_comes() {
     let blocks = blocks_of_document(
