@@ -173,6 +173,8 @@ fn answers_may_differ_in_what_must_differ_and_in_nothing_else() {
     assert!(matches(wrk, other, true) && !matches(wrk, other, false));
     assert!(matches("get 1.5 us 2 ms", "get   17 ms  4.1 us", true));
     assert!(!matches(wrk, &other.replace("requests", "errors"), true));
+    assert!(matches("get 1", "get 2\n\nunsent   3   due but not sent", true));
+    assert!(!matches("get 1", "get 1\n\nunsent   3   due but not sent", false));
 }
 
 #[test]
