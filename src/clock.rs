@@ -52,6 +52,22 @@ impl Clock {
     }
 }
 
+/// Measures spans of time, for tools that time requests. Nanoseconds since it was started.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts at zero.
+    pub fn start() -> Stopwatch {
+        Stopwatch(Instant::now())
+    }
+
+    /// Nanoseconds since the start.
+    pub fn ns(&self) -> u64 {
+        self.0.elapsed().as_nanos() as u64
+    }
+}
+
 /// When and in which order an entry's bytes were written: milliseconds since the Unix epoch in the
 /// upper 48 bits, a counter within the millisecond in the lower 16.
 ///

@@ -14,6 +14,12 @@ pub enum Exit {
     Failed = 1,
     /// Called in a way that has no meaning. clap ends with the same code.
     Usage = 2,
+    /// The key is not there.
+    Absent = 3,
+    /// The node does not let this caller do it.
+    Refused = 4,
+    /// The key is locked, or not as a condition wants it.
+    Conflict = 5,
     /// Cannot listen where it should.
     Unavailable = 69,
     /// The system does not allow it.

@@ -3,20 +3,35 @@
 //! Everything an operator is told goes to stderr behind `lucid: `; what a script may want to read goes
 //! to stdout. A failure says what happened, to what, and what to do next, and ends with the exit code
 //! of its kind ([`failure`]).
+//!
+//! | verbs | module |
+//! |---|---|
+//! | `init`, `server`, `settings` | of the same name: a node and its configuration |
+//! | `get`, `put`, `delete`, `patch`, `list` | [`client`]: a running node |
+//! | `token` | [`token`]: credentials, without a node |
+//! | `bench` | [`bench`]: how a node answers under load |
+//! | `completions`, `man` | [`pages`]: what shells and manuals want |
+//!
+//! The examples of each verb's help are run by `tests/readme.rs`: behind `$ ` stands what is typed, below
+//! it what comes.
 
+pub mod bench;
+pub mod client;
 pub mod failure;
 pub mod init;
 pub mod logging;
+pub mod pages;
 mod port;
 pub mod random;
 pub mod server;
 pub mod settings;
+pub mod token;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::machine::Machine;
 use crate::config::{Loaded, Sources, load, search_paths};
@@ -26,33 +41,138 @@ const EXAMPLES: &str = "\
 Examples:
   lucid server                    Try it: no file, in memory, this machine only
   lucid init && lucid server      Write lucid.yml with a secret of your own, then serve
-  lucid -c /etc/lucid/lucid.yml settings --check
+  lucid put greeting hello        Store a value; the token is in LUCID_TOKEN
+  lucid get greeting              Read it
+  lucid bench                     See what this machine does
 
-Every setting can also be given in the environment: general.port as LUCID_GENERAL__PORT, or in
-a file that LUCID_GENERAL__PORT_FILE names. Flags win over the environment, and that over the file.";
+`lucid VERB --help` has an example of each verb. Every setting can also be given
+in the environment: general.port as LUCID_GENERAL__PORT, or in a file that
+LUCID_GENERAL__PORT_FILE names. Flags win over the environment, and that over
+the file.
+
+Exit codes: 0 fine, 1 failed, 2 wrong usage; of clients 3 absent, 4 refused,
+5 conflict; of servers 69 cannot listen, 77 not permitted, 78 bad configuration.";
 
 const INIT_EXAMPLE: &str = "\
 Example:
-  lucid -c /etc/lucid/lucid.yml init";
+  $ lucid -c /etc/lucid/lucid.yml init
+  Wrote /etc/lucid/lucid.yml, which only you can read.
+  …";
 
 const SERVER_EXAMPLE: &str = "\
 Example:
-  lucid server --bind 127.0.0.1 --port 7020 --workers 2";
+  $ lucid server --bind 127.0.0.1 --port 7020 --workers 2
+  …
+  listening on http://127.0.0.1:7020
+  …";
 
 const SETTINGS_EXAMPLE: &str = "\
 Example:
-  lucid settings | grep port";
+  $ lucid settings | grep general.port
+  general.port = 7020 …(default)
+  …";
+
+const GET_EXAMPLE: &str = "\
+Example:
+  $ lucid put greeting 'hello world'
+  created, ETag …
+  $ lucid get greeting
+  hello world
+  $ lucid get greeting -o greeting.txt";
+
+const PUT_EXAMPLE: &str = "\
+Example:
+  $ date | lucid put now --ttl 10m
+  created, ETag …
+  $ lucid put picture --file logo.png --type image/png
+  created, ETag …
+  $ lucid put leader node-1 --create
+  created, ETag …
+  $ lucid put leader node-2 --create
+  lucid: leader: A condition of the request does not hold. (412, condition_failed)
+  lucid: the value there has the ETag …; read it again, then decide";
+
+const DELETE_EXAMPLE: &str = "\
+Example:
+  $ lucid put job 42
+  created, ETag …
+  $ lucid delete job --output -
+  42
+  $ lucid delete job
+  lucid: job: the key does not exist";
+
+const PATCH_EXAMPLE: &str = "\
+Example:
+  $ lucid put visits 41
+  created, ETag …
+  $ lucid patch visits increment
+  42
+  $ lucid patch visits ttl 1h
+  The expiration of the specified key was successfully set.
+  $ token=$(lucid patch visits lock 30)
+  $ lucid patch visits increment 8 --fencing-token \"$token\"
+  50";
+
+const LIST_EXAMPLE: &str = "\
+Example:
+  $ lucid put user/1 ada
+  created, ETag …
+  $ lucid put user/2 grace
+  created, ETag …
+  $ lucid list --prefix user/
+  user/1
+  user/2";
+
+const BENCH_EXAMPLE: &str = "\
+Example:
+  $ lucid bench get --duration 1s
+  get, closed loop: 64 connections, depth 1, 10,000 keys of 100 bytes, … s
+
+  requests   …   … a second, … a second back
+
+  latency           p50        p90        p99      p99.9        max
+  get       …
+  $ lucid bench mixed --rate 500 --duration 1s
+  mixed, open loop at 500 a second: 64 connections, depth 1, 10,000 keys of 100 bytes, … s
+
+  requests   …   … a second, … a second back
+
+  latency           p50        p90        p99      p99.9        max
+  get       …
+  put       …
+  …
+
+The load takes cores too: next to the node, on one machine, each gets a part of it.";
+
+const COMPLETIONS_EXAMPLE: &str = "\
+Example:
+  $ lucid completions bash > lucid.bash
+  $ source ./lucid.bash
+
+bash: into ~/.local/share/bash-completion/completions/lucid
+zsh:  into a folder of $fpath, as _lucid
+fish: into ~/.config/fish/completions/lucid.fish
+powershell: lucid completions powershell | Out-String | Invoke-Expression";
+
+const MAN_EXAMPLE: &str = "\
+Example:
+  $ lucid man > lucid.1
+  $ lucid man --dir man1
+  $ ls man1 | head -n 3
+  lucid-bench.1
+  lucid-completions.1
+  lucid-delete.1";
 
 /// A fast in-memory key-value node spoken to over HTTP
 #[derive(Debug, Parser)]
-#[command(name = "lucid", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "lucid", version, after_help = EXAMPLES, arg_required_else_help = true, args_override_self = true, max_term_width = 100)]
 struct CommandLine {
     /// The configuration file [else the first of ./lucid.yml, ~/.config/lucid/lucid.yml and
     /// /etc/lucid/lucid.yml; init writes ./lucid.yml]
-    #[arg(short, long, global = true, value_name = "FILE")]
+    #[arg(short, long, global = true, value_name = "FILE", help_heading = "Of every verb")]
     config: Option<PathBuf>,
     /// Start without a greeting
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Of every verb")]
     no_banner: bool,
     #[command(subcommand)]
     verb: Verb,
@@ -69,6 +189,32 @@ enum Verb {
     /// Show every setting with its origin, secrets masked
     #[command(after_help = SETTINGS_EXAMPLE)]
     Settings(SettingsArgs),
+    /// Read a value
+    #[command(after_help = GET_EXAMPLE)]
+    Get(client::get::GetArgs),
+    /// Store a value: an argument, a file or stdin
+    #[command(after_help = PUT_EXAMPLE)]
+    Put(client::put::PutArgs),
+    /// Remove a key and its value
+    #[command(after_help = DELETE_EXAMPLE)]
+    Delete(client::delete::DeleteArgs),
+    /// Count, lock or time a value where it lies
+    #[command(after_help = PATCH_EXAMPLE)]
+    Patch(client::patch::PatchArgs),
+    /// List the keys in byte order, all of them
+    #[command(after_help = LIST_EXAMPLE)]
+    List(client::list::ListArgs),
+    /// Make and read tokens
+    Token(token::TokenArgs),
+    /// Load a node and show how it answers
+    #[command(after_help = BENCH_EXAMPLE)]
+    Bench(Box<bench::BenchArgs>),
+    /// Print a script that completes this command line in a shell
+    #[command(after_help = COMPLETIONS_EXAMPLE)]
+    Completions(pages::CompletionsArgs),
+    /// Print the manual
+    #[command(after_help = MAN_EXAMPLE)]
+    Man(pages::ManArgs),
 }
 
 /// Arguments of `lucid init`.
@@ -124,6 +270,15 @@ pub fn run() -> ExitCode {
         Verb::Init(args) => init::run(&args, config),
         Verb::Server(args) => server::run(args, config, line.no_banner),
         Verb::Settings(args) => settings::run(&args, config, line.no_banner),
+        Verb::Get(args) => client::get::run(&args),
+        Verb::Put(args) => client::put::run(&args),
+        Verb::Delete(args) => client::delete::run(&args),
+        Verb::Patch(args) => client::patch::run(&args),
+        Verb::List(args) => client::list::run(&args),
+        Verb::Token(args) => token::run(&args, config),
+        Verb::Bench(args) => bench::run(&args),
+        Verb::Completions(args) => pages::completions(&args, CommandLine::command()),
+        Verb::Man(args) => pages::man(&args, CommandLine::command()),
     };
     result.unwrap_or_else(|failure| failure.report())
 }
@@ -174,7 +329,7 @@ fn load_settings(
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, Parser};
+    use clap::{Command, CommandFactory, Parser};
 
     use super::{CommandLine, Verb};
 
@@ -196,13 +351,25 @@ mod tests {
         }
     }
 
+    /// The verbs at the ends of the tree.
+    fn leaves(command: &Command) -> Vec<Command> {
+        match command.get_subcommands().next() {
+            None => vec![command.clone()],
+            Some(_) => command.get_subcommands().flat_map(leaves).collect(),
+        }
+    }
+
     #[test]
-    fn every_verb_has_a_working_example() {
-        for verb in CommandLine::command().get_subcommands() {
+    fn every_verb_says_what_it_does_and_has_an_example() {
+        for verb in leaves(&CommandLine::command()) {
+            let name = verb.get_name();
+            assert!(verb.get_about().is_some(), "{name}");
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let example = help.lines().nth(1).expect("an example").split('|').next().unwrap_or_default();
-            CommandLine::try_parse_from(example.split_whitespace())
-                .unwrap_or_else(|error| panic!("{example}: {error}"));
+            assert!(help.starts_with("Example:\n  $ "), "{name}: {help}");
+            assert!(help.contains(&format!(" {name}")), "{name} is not in its own example");
+            for argument in verb.get_arguments().filter(|argument| !argument.is_hide_set()) {
+                assert!(argument.get_help().is_some(), "{name} {}", argument.get_id());
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ pub mod safety;
 mod secret;
 mod settings;
 mod typed;
-mod value;
+pub mod value;
 
 use std::ffi::OsString;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -14,7 +14,7 @@ use super::problem::{Origin, Place, Problem, escaped, nearest, suggestion};
 use super::value::{boolean, word};
 
 /// Variables with our prefix that are no settings: they belong to the client verbs.
-const OTHER_VARIABLES: [&str; 2] = ["LUCID_URL", "LUCID_TOKEN"];
+const OTHER_VARIABLES: [&str; 3] = ["LUCID_URL", "LUCID_TOKEN", "LUCID_TOKEN_FILE"];
 
 /// What an output of the log may say when it is written as a section.
 const OUTPUT_KEYS: [&str; 3] = ["type", "path", "colored"];

@@ -5,6 +5,7 @@
 
 #![allow(dead_code, unused_imports)] // each test binary uses its own part
 
+pub mod cli;
 pub mod client;
 pub mod malformed;
 pub mod node;
@@ -12,6 +13,7 @@ pub mod process;
 pub mod random;
 pub mod response;
 pub mod token;
+pub mod transcript;
 
 pub use client::{Client, Trouble};
 pub use node::{Node, Setup, Shared};
