@@ -260,7 +260,7 @@ impl Store {
             inserts: Some((entry.namespace, entry.hash)),
         };
         self.make_room(&need, now)?;
-        self.ghosts.warm(self.log.committed_bytes(), self.memory_bytes_max);
+        self.ghosts.warm(self.spaces.total().entries);
         let space = self.spaces.of_written(entry.namespace).ok_or(WriteError::Full)?;
         let header = Header {
             version: entry.version,
