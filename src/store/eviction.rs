@@ -139,7 +139,7 @@ impl Reclaiming {
     pub fn new(segments: usize) -> Reclaiming {
         Reclaiming {
             leaving: None,
-            spare_segments: 2 + (segments as u64 / 128).clamp(1, 6),
+            spare_segments: 3 + (segments as u64 / 128).clamp(1, 5),
             barren_bytes: 0,
             small_share: SHARE_FIRST,
             die: 0,
@@ -149,8 +149,8 @@ impl Reclaiming {
     /// A key that was evicted from a queue is back, with an entry of this size.
     fn follow(&mut self, missed_from: Queue, entry_bytes: u64, all_bytes: u64) {
         let whole = u128::from(SHARE_WHOLE * SHARE_STEP_TIMES);
-        let step = (u128::from(entry_bytes) * whole / u128::from(all_bytes.max(1))) as u64;
-        let step = step.min(SHARE_WHOLE / SHARE_STEP_PARTS_MIN);
+        let step = u128::from(entry_bytes) * whole / u128::from(all_bytes.max(1));
+        let step = step.min(u128::from(SHARE_WHOLE / SHARE_STEP_PARTS_MIN)) as u64;
         self.small_share = match missed_from {
             Queue::Small => (self.small_share + step).min(SHARE_MAX),
             Queue::Main => self.small_share.saturating_sub(step).max(SHARE_MIN),
