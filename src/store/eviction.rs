@@ -503,7 +503,7 @@ mod tests {
         reclaiming.follow(Queue::Main, 1, 0);
         (0..1_000).for_each(|_| reclaiming.follow(Queue::Main, 500, 100_000));
         assert_eq!(reclaiming.small_share, SHARE_MIN);
-        assert_eq!(reclaiming.small_bytes(1_000_000, 100), 20_000);
+        assert_eq!(reclaiming.small_bytes(1_000_000, 100), 19_999);
         assert_eq!(reclaiming.small_bytes(1_000_000, 100_000), 200_000);
     }
 }
