@@ -1,14 +1,24 @@
 //! Makes room before a write: what goes, what stays, and how much work one write pays for.
 //!
 //! **What goes** is decided as in S3-FIFO (Yang et al., SOSP 2023), which a log gives almost for free.
-//! New entries queue up in the small queue, about a tenth of the bytes. Whoever reaches its end unread
-//! is evicted, and remembered as a ghost; whoever was read moves to the main queue, where it goes round
-//! again while it is read, its count halved each time. A scan of keys that nobody asks for again
-//! passes through the small queue and leaves the main one alone. Two choices differ from the paper, for fewer
-//! misses in every trace tried (PERF.md): one read is enough to move on, where it asks for two, and
-//! counts are halved, where it takes one off, so that what was popular once leaves sooner. A segment
-//! that is at least half dead is compacted before anything is evicted. Under [`WhenFull::Reject`]
-//! nothing is evicted, and compaction is all there is.
+//! New entries queue up in the small queue. Whoever reaches its end unread is evicted, and remembered as
+//! a ghost; whoever was read moves to the main queue, where it goes round again while it is read, its
+//! count halved each time. A scan of keys that nobody asks for again passes through the small queue and
+//! leaves the main one alone. Where this differs from the paper, it is for fewer misses in the traces
+//! tried (PERF.md):
+//!
+//! - One read is enough to move to the main queue, where it asks for two; and counts are halved, where
+//!   it takes one off, so that what was popular once leaves sooner.
+//! - The main queue leaves ghosts too, and the share of the small queue follows the ghosts that are
+//!   asked for: a key that is missed from the small queue makes it larger, one from the main queue smaller
+//!   (as ARC does; Megiddo and Modha, FAST 2003). A working set that moves wants half of the
+//!   memory for what is new, a popularity that stays a fiftieth. Either ghost goes to the main queue.
+//! - In the main queue an entry stays if its reads and a throw of a die reach its weight, which grows with
+//!   its size: one of half the average stays unread two times in three, one of twice the average wants
+//!   two or three reads. So the same memory answers more requests. Entries of one size weigh one read.
+//!
+//! A segment that is at least half dead is compacted before anything is evicted. Under
+//! [`WhenFull::Reject`] nothing is evicted, and compaction is all there is.
 //!
 //! **How much work**: reclaiming walks along one segment at a time, a few entries for each write, in
 //! proportion to the bytes written and to how few segments are left. So a write hardly ever finds no
@@ -18,14 +28,35 @@
 //! Invariant: a write never takes the last segment that fits under the ceiling. It is kept for the
 //! entries that reclaiming moves, without which a full log could not be compacted.
 
-use super::index::Slot;
+use super::entry::Header;
+use super::index::{Slot, USES_MAX};
 use super::log::{Position, Queue, State};
 use super::{NewEntry, Store, WhenFull, WriteError};
 use crate::clock::Now;
 use crate::op::Namespace;
 
-/// The small queue holds at most one in this many bytes.
-const SMALL_SHARE: u64 = 10;
+/// The share of the small queue: at first, least and most, in parts of [`SHARE_WHOLE`]. It is never less
+/// than a few segments.
+const SHARE_WHOLE: u64 = 1 << 32;
+const SHARE_FIRST: u64 = SHARE_WHOLE / 10;
+const SHARE_MIN: u64 = SHARE_WHOLE / 50;
+const SHARE_MAX: u64 = SHARE_WHOLE / 10 * 9;
+const SHARE_SEGMENTS_MIN: u64 = 2;
+
+/// A ghost that is asked for moves the share by the size of its entry so many times over, at most by
+/// one in so many parts of the whole.
+const SHARE_STEP_TIMES: u64 = 16;
+const SHARE_STEP_PARTS_MIN: u64 = 64;
+
+/// What an entry of average size weighs, and one read with it; a throw of the die is less. Other entries
+/// differ from it by this many fifths of what their size does.
+const WEIGHT_AVERAGE: u64 = 256;
+const WEIGHT_FIFTHS: u64 = 7;
+
+/// The least and the most that an entry is taken to weigh: the smallest go in the end too, and the largest
+/// stay if they are read often enough.
+const WEIGHT_MIN: u64 = WEIGHT_AVERAGE / 10;
+const WEIGHT_MAX: u64 = WEIGHT_AVERAGE * USES_MAX as u64;
 
 /// Reads that move an entry from the small queue to the main one.
 const USES_TO_MAIN: u32 = 1;
@@ -36,8 +67,9 @@ const WALK_BYTES_MIN: usize = 256;
 /// How far ahead of the walk the index is told what is coming.
 const LOOK_AHEAD_BYTES: u32 = 512;
 
-/// Room kept for what small tables may allocate beside the index: a content type, a namespace.
-const TABLES_SLACK_BYTES: u64 = 4 * 1_024;
+/// Room kept for what small tables may allocate beside the index: a content type, a namespace, two pages
+/// of ghosts.
+const TABLES_SLACK_BYTES: u64 = 12 * 1_024;
 
 /// Bytes walked between two looks at whether there is room.
 const WALK_STEP_BYTES: usize = 16 * 1_024;
@@ -75,6 +107,10 @@ pub struct Reclaiming {
     spare_segments: u64,
     /// Dead bytes of the log when last no segment was worth compacting.
     barren_bytes: u64,
+    /// What the small queue may have of the bytes, in parts of [`SHARE_WHOLE`].
+    small_share: u64,
+    /// What the die is thrown with.
+    die: u32,
 }
 
 /// A segment that is walked along.
@@ -86,9 +122,11 @@ struct Leaving {
     seen: u32,
     /// Every live entry stays.
     compact: bool,
+    /// Size of an average entry.
+    average_bytes: u64,
 }
 
-/// How often an entry must have been read to stay.
+/// How often an entry must have been read to stay, at the least.
 #[derive(Clone, Copy, Debug)]
 struct Worth {
     small: u32,
@@ -99,14 +137,44 @@ struct Worth {
 impl Reclaiming {
     /// Nothing is under way.
     pub fn new(segments: usize) -> Reclaiming {
-        let spare_segments = 2 + (segments as u64 / 32).clamp(1, 6);
-        Reclaiming { leaving: None, spare_segments, barren_bytes: 0 }
+        Reclaiming {
+            leaving: None,
+            spare_segments: 3 + (segments as u64 / 128).clamp(1, 5),
+            barren_bytes: 0,
+            small_share: SHARE_FIRST,
+            die: 0,
+        }
+    }
+
+    /// A key that was evicted from a queue is back, with an entry of this size.
+    fn follow(&mut self, missed_from: Queue, entry_bytes: u64, all_bytes: u64) {
+        let whole = u128::from(SHARE_WHOLE * SHARE_STEP_TIMES);
+        let step = u128::from(entry_bytes) * whole / u128::from(all_bytes.max(1));
+        let step = step.min(u128::from(SHARE_WHOLE / SHARE_STEP_PARTS_MIN)) as u64;
+        self.small_share = match missed_from {
+            Queue::Small => (self.small_share + step).min(SHARE_MAX),
+            Queue::Main => self.small_share.saturating_sub(step).max(SHARE_MIN),
+        };
+    }
+
+    /// What the small queue may have of so many bytes.
+    fn small_bytes(&self, all_bytes: u64, segment_bytes: u64) -> u64 {
+        let share = u128::from(all_bytes) * u128::from(self.small_share) / u128::from(SHARE_WHOLE);
+        (share as u64).max(SHARE_SEGMENTS_MIN * segment_bytes)
+    }
+
+    /// A throw of the die, from nothing to just under what a read weighs. Any sequence that keeps no
+    /// step with the order of the entries will do.
+    fn throw(&mut self) -> u64 {
+        self.die = self.die.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        u64::from(self.die >> 16) * WEIGHT_AVERAGE >> 16
     }
 }
 
 impl Store {
-    /// The queue that a write belongs to, which replaces what stands in the slot `old`: that of the entry it replaces, unless that one has earned
-    /// the main one; the main one for a key that was evicted lately.
+    /// The queue that a write belongs to, which replaces what stands in the slot `old`: that of the
+    /// entry it replaces, unless that one has earned the main one; the main one for a key that was
+    /// evicted lately, which also moves the shares.
     pub(super) fn queue_for(&mut self, entry: &NewEntry<'_>, old: Option<&Slot>) -> Queue {
         if self.config.when_full == WhenFull::Reject {
             // The main queue belongs to compaction, so that no write can take what it counts on.
@@ -118,7 +186,13 @@ impl Store {
                 _ => self.log.segment(self.log.segment_of(slot.position())).queue,
             };
         }
-        if self.evictions > 0 && self.ghosts.recall(entry.hash) { Queue::Main } else { Queue::Small }
+        if self.evictions == 0 {
+            return Queue::Small;
+        }
+        let Some(missed_from) = self.ghosts.recall(entry.hash) else { return Queue::Small };
+        let entry_bytes = (entry.key.len() + entry.value.bytes().len()) as u64;
+        self.reclaiming.follow(missed_from, entry_bytes, self.log.queues_bytes());
+        Queue::Main
     }
 
     /// Sees to it that what a write needs fits under the ceiling. May move or evict any entry.
@@ -151,7 +225,8 @@ impl Store {
             (WhenFull::Evict, 0..=1) => Worth::HIGH,
             (WhenFull::Evict, _) => Worth::USUAL,
         };
-        self.reclaim((written_bytes * (1 + missing)).max(WALK_BYTES_MIN), worth, now);
+        // Up to three quarters of what is walked along stays, so catching up takes several times the write.
+        self.reclaim((written_bytes * (1 + 2 * missing)).max(WALK_BYTES_MIN), worth, now);
     }
 
     /// Reclaims until there is room.
@@ -262,19 +337,14 @@ impl Store {
     /// Chooses the next segment to leave and takes it out of its queue.
     fn choose(&mut self, worth: Worth) -> Option<Leaving> {
         let evicts = self.config.when_full == WhenFull::Evict;
-        let chosen = self
-            .most_dead(worth.dead_parts)
-            .map(|segment| Leaving { segment, at: 0, seen: 0, compact: true })
-            .or_else(|| {
-                self.oldest().filter(|_| evicts).map(|segment| Leaving {
-                    segment,
-                    at: 0,
-                    seen: 0,
-                    compact: false,
-                })
-            })?;
-        self.log.take_out(chosen.segment);
-        Some(chosen)
+        let (segment, compact) = match self.most_dead(worth.dead_parts) {
+            Some(segment) => (segment, true),
+            None => (self.oldest().filter(|_| evicts)?, false),
+        };
+        self.log.take_out(segment);
+        let live_bytes = self.log.queues_bytes() - self.log.dead_bytes();
+        let average_bytes = (live_bytes / self.spaces.total().entries.max(1)).max(1);
+        Some(Leaving { segment, at: 0, seen: 0, compact, average_bytes })
     }
 
     /// The segment with the most dead bytes, if one in `parts` of it is dead.
@@ -302,8 +372,8 @@ impl Store {
 
     /// The oldest segment of the queue that has more than its share.
     fn oldest(&self) -> Option<u32> {
-        let (small, main) = (self.log.queue_bytes(Queue::Small), self.log.queue_bytes(Queue::Main));
-        let (first, second) = if small >= (small + main) / SMALL_SHARE {
+        let small_aim = self.reclaiming.small_bytes(self.log.queues_bytes(), self.log.segment_bytes());
+        let (first, second) = if self.log.queue_bytes(Queue::Small) >= small_aim {
             (Queue::Small, Queue::Main)
         } else {
             (Queue::Main, Queue::Small)
@@ -334,7 +404,7 @@ impl Store {
         let to =
             if self.config.when_full == WhenFull::Reject || !leaving.compact { Queue::Main } else { queue };
         let room = self.log.fits(to, header.len_max()) || self.free_segments() > 0;
-        match self.uses_if_kept(position, hash, queue, leaving.compact, worth) {
+        match self.uses_if_kept(position, hash, &header, leaving, worth) {
             Some(uses) if room => self.relocate(position, hash, to, &header, uses),
             Some(_) if self.config.when_full == WhenFull::Reject => return None,
             _ => self.evict(position, hash, queue),
@@ -344,34 +414,96 @@ impl Store {
 
     /// Whether an entry stays, and how many uses it then has left.
     fn uses_if_kept(
-        &self,
+        &mut self,
         position: Position,
         hash: u64,
-        queue: Queue,
-        compact: bool,
+        header: &Header,
+        leaving: Leaving,
         worth: Worth,
     ) -> Option<u32> {
         let uses = self.index.find(hash, |other| other == position).map_or(0, |slot| slot.uses());
-        match queue {
-            _ if compact => Some(uses),
+        match self.log.segment(leaving.segment).queue {
+            _ if leaving.compact => Some(uses),
             Queue::Small => (uses >= worth.small).then_some(0),
-            Queue::Main => (uses >= worth.main).then_some(uses / 2),
+            Queue::Main => {
+                let size = self.entry_bytes(position, header);
+                let earned = u64::from(uses) * WEIGHT_AVERAGE + self.reclaiming.throw();
+                (uses >= worth.main && earned >= weight(size, leaving.average_bytes)).then_some(uses / 2)
+            }
         }
     }
 
+    /// Bytes of an entry in the log and of its large value.
+    fn entry_bytes(&self, position: Position, header: &Header) -> u64 {
+        let (_, bytes) = self.log.entry(position);
+        let large = header.large_number(bytes).map_or(0, |number| self.large.get(number).memory_bytes());
+        u64::from(self.log.size(header)) + large
+    }
+
     fn evict(&mut self, position: Position, hash: u64, queue: Queue) {
-        if queue == Queue::Small {
-            self.ghosts.remember(hash);
-        }
+        self.ghosts.remember(queue, hash);
         self.unlink(position, hash);
         self.bury(position);
         self.evictions += 1;
     }
 }
 
+/// What an entry of this size weighs.
+fn weight(bytes: u64, average_bytes: u64) -> u64 {
+    let fifths = WEIGHT_FIFTHS * bytes * WEIGHT_AVERAGE / average_bytes;
+    (fifths.saturating_sub((WEIGHT_FIFTHS - 5) * WEIGHT_AVERAGE) / 5).clamp(WEIGHT_MIN, WEIGHT_MAX)
+}
+
 impl Worth {
-    const USUAL: Worth = Worth { small: USES_TO_MAIN, main: 1, dead_parts: DEAD_PARTS_EVICT };
+    const USUAL: Worth = Worth { small: USES_TO_MAIN, main: 0, dead_parts: DEAD_PARTS_EVICT };
     const HIGH: Worth = Worth { small: 3, main: 3, dead_parts: DEAD_PARTS_EVICT };
     const NONE: Worth = Worth { small: 4, main: 4, dead_parts: DEAD_PARTS_EVICT };
     const ANY: Worth = Worth { small: 0, main: 0, dead_parts: DEAD_PARTS_EVICT };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        Queue, Reclaiming, SHARE_FIRST, SHARE_MAX, SHARE_MIN, SHARE_WHOLE, WEIGHT_AVERAGE, WEIGHT_MAX,
+        WEIGHT_MIN, weight,
+    };
+
+    #[test]
+    fn entries_of_one_size_stay_for_one_read_and_never_without() {
+        let mut reclaiming = Reclaiming::new(64);
+        for bytes in [1, 24, 570, 1 << 40] {
+            assert_eq!(weight(bytes, bytes), WEIGHT_AVERAGE);
+        }
+        let throws: Vec<u64> = (0..100_000).map(|_| reclaiming.throw()).collect();
+        assert_eq!(throws.iter().max(), Some(&(WEIGHT_AVERAGE - 1)));
+        let low = throws.iter().filter(|throw| **throw < WEIGHT_AVERAGE / 4).count();
+        assert!((24_500..25_500).contains(&low), "{low}");
+    }
+
+    #[test]
+    fn the_smallest_go_in_the_end_and_the_largest_stay_if_they_are_read() {
+        assert_eq!(weight(1, 1_000_000), WEIGHT_MIN);
+        assert_eq!(weight(1 << 40, 1), WEIGHT_MAX);
+        assert!(weight(400, 1_000) < weight(500, 1_000) && weight(1_500, 1_000) < weight(1_600, 1_000));
+    }
+
+    #[test]
+    fn the_share_follows_what_is_missed_within_its_bounds() {
+        let mut reclaiming = Reclaiming::new(64);
+        let mut before = SHARE_FIRST;
+        for _ in 0..1_000 {
+            reclaiming.follow(Queue::Small, 500, 100_000);
+            assert!(reclaiming.small_share > before || before == SHARE_MAX);
+            before = reclaiming.small_share;
+        }
+        assert_eq!(before, SHARE_MAX);
+        // One huge value moves it no further than its bound on a step, an empty log not at all badly.
+        reclaiming.follow(Queue::Main, 1 << 60, 1);
+        assert_eq!(reclaiming.small_share, SHARE_MAX - SHARE_WHOLE / 64);
+        reclaiming.follow(Queue::Main, 1, 0);
+        (0..1_000).for_each(|_| reclaiming.follow(Queue::Main, 500, 100_000));
+        assert_eq!(reclaiming.small_share, SHARE_MIN);
+        assert_eq!(reclaiming.small_bytes(1_000_000, 100), 19_999);
+        assert_eq!(reclaiming.small_bytes(1_000_000, 100_000), 200_000);
+    }
 }

@@ -21,8 +21,9 @@ use crate::raw::{prefetch, region::Region};
 const SEGMENT_BYTES_MIN: u64 = 128 * 1_024;
 const SEGMENT_BYTES_MAX: u64 = 1_024 * 1_024;
 
-/// A shard has at least about this many segments, unless they would be too small.
-const SEGMENTS_AIM: u64 = 64;
+/// A shard has at least this many segments, unless they would be too small: the spare and the open ones
+/// hold little, and with fewer they would be a large part of it.
+const SEGMENTS_AIM: u64 = 256;
 
 /// Positions have this many bits, so that two bits of a slot are left for how often it was read.
 pub const POSITION_BITS: u32 = 30;
@@ -116,10 +117,8 @@ pub type Found<'a> = (Header, &'a [u8]);
 impl Log {
     /// A log of at most this many bytes.
     pub fn new(memory_bytes: u64) -> io::Result<Log> {
-        let segment_bytes = (memory_bytes / SEGMENTS_AIM)
-            .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
-            .next_power_of_two()
-            .min(SEGMENT_BYTES_MAX);
+        let aim = (memory_bytes / SEGMENTS_AIM).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        let segment_bytes = 1u64 << aim.ilog2();
         let count = memory_bytes.div_ceil(segment_bytes);
         let bytes = count * segment_bytes;
         let unit_shift = (bytes.next_power_of_two().trailing_zeros()).saturating_sub(POSITION_BITS);
@@ -185,6 +184,11 @@ impl Log {
     pub fn overhead_bytes(&self) -> u64 {
         let each = size_of::<Segment>() + size_of::<u64>() + 4 * size_of::<u32>();
         (self.segments.len() * each) as u64
+    }
+
+    /// What both queues hold.
+    pub fn queues_bytes(&self) -> u64 {
+        self.queue_bytes(Queue::Small) + self.queue_bytes(Queue::Main)
     }
 
     /// What a queue holds: filled bytes of its segments and its large values.

@@ -291,7 +291,7 @@ impl Store {
         self.make_room(&need, now)?;
         // Making room may have moved the entry, or evicted it.
         let old = if self.moves == moves { old } else { self.slot_of(entry) };
-        self.ghosts.warm(self.log.committed_bytes(), self.memory_bytes_max);
+        self.ghosts.warm(self.spaces.total().entries);
         let space = self.spaces.of_written(entry.namespace).ok_or(WriteError::Full)?;
         let header = Header {
             version: entry.version,
