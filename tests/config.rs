@@ -163,10 +163,14 @@ fn a_line_that_is_no_call_ends_with_2() {
         ("server --log-format xml", "text, json"),
         ("settings --chek", "--check"),
         ("init --config", "--config"),
-        ("-c a -c b server", "--config"),
     ] {
         place.line(line).refused(2, says);
     }
+}
+
+#[test]
+fn of_a_flag_given_twice_the_last_one_counts() {
+    Place::new().line("-c a -c b settings").refused(78, "lucid: b: ");
 }
 
 #[test]
