@@ -17,10 +17,12 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::api::{Api, ApiConfig, NodeState, Phase};
 use crate::auth::{Epoch, Verifier, VerifierConfig, root_token};
 use crate::clock::Clock;
-use crate::config::{Settings, WhenFull};
+use crate::config::{Settings, Tls, WhenFull};
 use crate::etag::Tags;
 use crate::memory::Memory;
-use crate::net::{Helper, ListenerSocket, Loads, Reactor, ReactorConfig, Timeouts, bind};
+use crate::net::{
+    Certificates, Door, DoorError, Doors, Helper, Loads, Reactor, ReactorConfig, SocketFile, Timeouts, reload,
+};
 use crate::op::KeyHasher;
 use crate::shard::{Doorbell, Mesh, Shard};
 use crate::store::{Store, StoreConfig};
@@ -28,8 +30,8 @@ use crate::store::{Store, StoreConfig};
 /// Why a node does not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// The address cannot be listened on.
-    Bind(SocketAddr, io::Error),
+    /// It cannot be listened where it should.
+    Doors(DoorError),
     /// The system refuses what stands first.
     System(&'static str, io::Error),
 }
@@ -64,13 +66,15 @@ struct Node {
     state: Arc<NodeState>,
     bells: Arc<[Doorbell]>,
     loads: Loads,
+    tls: Option<(Arc<Certificates>, Tls)>,
+    /// Goes with the node.
+    _unix: Option<SocketFile>,
 }
 
 fn start(settings: &Settings, boot_id: u32) -> Result<Node, StartError> {
-    let workers = settings.runtime.workers;
     raise_descriptor_limit();
-    let wanted = settings.general.listen;
-    let (address, listeners) = bind(wanted, workers).map_err(|error| StartError::Bind(wanted, error))?;
+    let Doors { plain, tls, unix, each } = Doors::open(settings).map_err(StartError::Doors)?;
+    let certificates = tls.as_ref().map(|(_, certificates)| Arc::clone(certificates));
     let system = |what: &'static str| move |error| StartError::System(what, error);
     // A panic in one reactor would leave its shard dead and the others waiting for it.
     let report = std::panic::take_hook();
@@ -81,7 +85,7 @@ fn start(settings: &Settings, boot_id: u32) -> Result<Node, StartError> {
 
     let (events_in, events) = channel();
     watch_signals(events_in.clone()).map_err(system("watch for signals"))?;
-    let reactors = reactors(settings, listeners, boot_id).map_err(system("set up the reactors"))?;
+    let reactors = reactors(settings, each, certificates.clone(), boot_id).map_err(system("set up the reactors"))?;
     let Reactors { reactors, state, bells, loads } = reactors;
     state.set(Phase::Serving);
     for (number, reactor) in reactors.into_iter().enumerate() {
@@ -97,8 +101,9 @@ fn start(settings: &Settings, boot_id: u32) -> Result<Node, StartError> {
         };
         thread.spawn(body).map_err(system("start a thread"))?;
     }
-    greet(settings, address).map_err(system("write to the standard output"))?;
-    Ok(Node { events, state, bells, loads })
+    greet(settings, plain, tls.map(|(address, _)| address)).map_err(system("write to the standard output"))?;
+    let tls = certificates.zip(settings.general.tls.clone());
+    Ok(Node { events, state, bells, loads, tls, _unix: unix })
 }
 
 /// The reactors of a node before they run, and what steers them.
@@ -113,11 +118,17 @@ pub struct Reactors {
     loads: Loads,
 }
 
-/// Sets up a reactor for each of the listening sockets, of which there are `runtime.workers`.
+/// Sets up a reactor for each set of listening sockets, of which there are `runtime.workers`.
+/// `certificates` are for those that speak TLS.
 ///
 /// # Errors
 /// What the system refuses: memory, a thread, a descriptor.
-pub fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u32) -> io::Result<Reactors> {
+pub fn reactors(
+    settings: &Settings,
+    doors: Vec<Vec<Door>>,
+    certificates: Option<Arc<Certificates>>,
+    boot_id: u32,
+) -> io::Result<Reactors> {
     let workers = settings.runtime.workers;
     let clock = Clock::start();
     let hasher = KeyHasher::random();
@@ -150,7 +161,7 @@ pub fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u3
     let connections_max = settings.http.connections_max.map_or(usize::MAX, |bound| bound as usize);
 
     let mut reactors = Vec::new();
-    for (((poll, listener), mesh), helper) in polls.into_iter().zip(listeners).zip(meshes).zip(helpers) {
+    for (((poll, doors), mesh), helper) in polls.into_iter().zip(doors).zip(meshes).zip(helpers) {
         let store = Store::new(
             StoreConfig {
                 memory_bytes: memory.shard_bytes_max(),
@@ -180,7 +191,8 @@ pub fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u3
             shard: Shard::new(store, tags),
             mesh,
             helper,
-            listener,
+            doors,
+            certificates: certificates.clone(),
             loads: loads.clone(),
             connections_max,
             memory: memory.clone(),
@@ -211,7 +223,10 @@ impl Node {
             };
             match event {
                 Ok(Event::Signal(SIGHUP)) => {
-                    log::warn!("SIGHUP: this version reloads nothing; restart the node to change a setting");
+                    match &self.tls {
+                        Some((certificates, settings)) => reload(certificates, settings),
+                        None => log::warn!("SIGHUP: there is no certificate to reload; restart the node to change a setting"),
+                    }
                 }
                 Ok(Event::Signal(_)) if deadline_ms.is_some() => {
                     log::warn!("second signal: stopping now");
@@ -257,7 +272,7 @@ fn watch_signals(events: Sender<Event>) -> io::Result<()> {
 }
 
 /// Says where the node listens, in a line that scripts can read, and how to begin.
-fn greet(settings: &Settings, address: SocketAddr) -> io::Result<()> {
+fn greet(settings: &Settings, address: SocketAddr, tls: Option<SocketAddr>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if settings.general.show_banner {
         let (workers, limit) = (settings.runtime.workers, mebibytes(settings.store.memory_bytes));
@@ -265,6 +280,12 @@ fn greet(settings: &Settings, address: SocketAddr) -> io::Result<()> {
         writeln!(out, "Lucid {}, {workers} worker{plural}, {limit}", env!("CARGO_PKG_VERSION"))?;
     }
     writeln!(out, "listening on http://{address}")?;
+    if let Some(address) = tls {
+        writeln!(out, "listening on https://{address}")?;
+    }
+    if let Some(path) = &settings.general.unix_socket {
+        writeln!(out, "listening on unix:{}", path.display())?;
+    }
     if settings.authentication.ephemeral_secret && settings.authentication.enabled {
         let issuer = format!("http://{address}/");
         let secret = settings.authentication.secret_key.expose().as_bytes();

@@ -1,12 +1,11 @@
 //! `lucid server`: loads the settings, refuses the unsafe ones, starts the log and hands over.
 
-use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
 use super::failure::{Exit, Failure, tell};
 use super::{ServerArgs, load_settings, logging, random};
+use crate::net::DoorError;
 use crate::server::{Ended, StartError};
 
 /// Serves until stopped.
@@ -29,27 +28,17 @@ pub fn run(args: ServerArgs, config: Option<&Path>, no_banner: bool) -> Result<E
     match crate::server::run(&settings, boot_id) {
         Ok(Ended::Told) => Ok(ExitCode::SUCCESS),
         Ok(Ended::Failed) => Ok(Exit::Failed.into()),
-        Err(StartError::Bind(address, error)) => Err(cannot_bind(address, &error)),
+        Err(StartError::Doors(error)) => Err(cannot_listen(&error)),
         Err(StartError::System(what, error)) => Err(Failure::of_io(&error, format!("cannot {what}"))),
     }
 }
 
-fn cannot_bind(address: SocketAddr, error: &io::Error) -> Failure {
-    match error.kind() {
-        ErrorKind::AddrInUse => Failure::new(
-            Exit::Unavailable,
-            format!(
-                "cannot listen on {address}: the port is in use; stop what listens there, or choose another port \
-                 with --port or general.port (0 takes a free one)"
-            ),
-        ),
-        ErrorKind::PermissionDenied => Failure::denied(format!(
-            "cannot listen on {address}: the system does not permit it; ports below 1024 need the capability \
-             CAP_NET_BIND_SERVICE, so choose a higher one with --port or general.port"
-        )),
-        _ => Failure::new(
-            Exit::Unavailable,
-            format!("cannot listen on {address}: {error}; check --bind or general.bind_address"),
-        ),
-    }
+fn cannot_listen(error: &DoorError) -> Failure {
+    let exit = match error {
+        _ if error.is_denied() => Exit::Denied,
+        DoorError::Pair(_) => Exit::Configuration,
+        DoorError::Bind { .. } | DoorError::Unix(..) => Exit::Unavailable,
+        DoorError::Random(_) => Exit::Failed,
+    };
+    Failure::new(exit, error.to_string())
 }

@@ -13,7 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::{TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
@@ -25,13 +25,17 @@ use crate::net::buffers::Buffers;
 use crate::net::connection::{Connection, Life};
 use crate::net::core::{Core, Timeouts};
 use crate::net::helper::Helper;
-use crate::net::listener::{ACCEPTS_PER_TURN, Listener, Loads};
+use crate::net::listener::{ACCEPTS_PER_TURN, Door, Listener, Loads};
+use crate::net::socket::Socket;
 use crate::net::stalls::{Stalls, Unread};
 use crate::net::timers::Timers;
-use crate::shard::{Job, Mesh, Message, Shard};
+use crate::net::tls::{Acceptor, Certificates};
+use crate::shard::{Arrival, Job, Mesh, Message, Shard};
 
-const LISTENER: Token = Token(usize::MAX);
-const WAKER: Token = Token(usize::MAX - 1);
+const WAKER: Token = Token(usize::MAX);
+
+/// The token of the first listening socket; those of the others follow, and connections stand below.
+const FIRST_LISTENER: usize = usize::MAX - 8;
 
 /// Events taken from the system in one poll.
 const EVENTS_PER_POLL: usize = 1_024;
@@ -57,7 +61,9 @@ pub struct ReactorConfig {
     /// The way to the helper thread.
     pub helper: Helper,
     /// Where clients come in.
-    pub listener: TcpListener,
+    pub doors: Vec<Door>,
+    /// What clients of a TLS port are shown.
+    pub certificates: Option<Arc<Certificates>>,
     /// Connections of all reactors.
     pub loads: Loads,
     /// Most connections of the node.
@@ -76,7 +82,9 @@ pub struct ReactorConfig {
 #[derive(Debug)]
 pub struct Reactor {
     poll: Poll,
-    listener: Option<Listener>,
+    /// None any more once the node stops.
+    listeners: Vec<Listener>,
+    acceptor: Option<Acceptor>,
     connections: Slab<Connection>,
     generation: u32,
     core: Core,
@@ -115,12 +123,15 @@ impl Reactor {
     /// # Errors
     /// What the system says when the listener cannot be registered.
     pub fn new(poll: Poll, config: ReactorConfig) -> io::Result<Reactor> {
-        let mut listener = Listener::new(config.listener);
-        poll.registry().register(listener.socket_mut(), LISTENER, Interest::READABLE)?;
+        let mut listeners: Vec<Listener> = config.doors.into_iter().map(Listener::new).collect();
+        for (number, listener) in listeners.iter_mut().enumerate() {
+            listener.register(poll.registry(), Token(FIRST_LISTENER + number))?;
+        }
         let now = config.clock.now();
         Ok(Reactor {
             poll,
-            listener: Some(listener),
+            listeners,
+            acceptor: config.certificates.map(Acceptor::new),
             connections: Slab::new(),
             generation: 0,
             core: Core {
@@ -134,6 +145,7 @@ impl Reactor {
                 timeouts: config.timeouts,
                 now,
                 draining: false,
+                handshakes_left: 0,
                 scratch: Vec::with_capacity(128 * 1_024),
                 operands: Scratch::default(),
                 scans: VecDeque::new(),
@@ -163,10 +175,13 @@ impl Reactor {
             self.sleep(&mut events)?;
             self.core.now = self.clock.now();
             self.core.api.tick(Clock::wall_seconds());
+            self.core.handshakes_left = self.acceptor.as_ref().map_or(0, Acceptor::handshakes_per_turn);
             for event in &events {
                 match event.token() {
-                    LISTENER => self.listener.iter_mut().for_each(Listener::readiness),
                     WAKER => {}
+                    Token(number) if number >= FIRST_LISTENER => {
+                        self.listeners.get_mut(number - FIRST_LISTENER).into_iter().for_each(Listener::readiness);
+                    }
                     Token(id) => {
                         if let Some(connection) = self.connections.get_mut(id) {
                             let hung_up = event.is_read_closed() || event.is_error();
@@ -203,7 +218,7 @@ impl Reactor {
                 timeout_ms = Some(timeout_ms.map_or(ms, |bound| bound.min(ms)));
             }
         };
-        bound(self.listener.as_ref().and_then(|listener| listener.sleep_ms(now)));
+        self.listeners.iter().for_each(|listener| bound(listener.sleep_ms(now)));
         bound(self.core.shard.next_sweep_ms().map(|due_ms| due_ms.saturating_sub(now.unix_ms)));
         let sleeps = timeout_ms != Some(0);
         if sleeps {
@@ -222,45 +237,66 @@ impl Reactor {
         }
     }
 
+    /// Takes new connections, a share of the turn from each door.
     fn accept(&mut self) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            let now = self.core.now;
-            let Some(stream) = self.listener.as_mut().and_then(|listener| listener.accept(now)) else {
-                return;
-            };
-            if self.loads.total() >= self.connections_max {
-                self.turn_away(stream);
-                continue;
-            }
-            let me = self.core.mesh.me();
-            let to = self.loads.place(me);
-            if to == me {
-                self.loads.add(me);
-                self.adopt(stream);
-                continue;
-            }
-            // Counted before it goes, since it may have ended there before the call is back.
-            self.loads.add(to);
-            if let Err(stream) = self.core.mesh.hand_over(to, stream.into()) {
-                self.loads.remove(to);
-                self.loads.add(me);
-                self.adopt(TcpStream::from_std(stream));
+        let now = self.core.now;
+        let share = ACCEPTS_PER_TURN / self.listeners.len().max(1);
+        for number in 0..self.listeners.len() {
+            for _ in 0..share {
+                let Some(arrival) = self.listeners[number].accept(now) else { break };
+                self.place(arrival);
             }
         }
     }
 
-    /// Over the bound on connections: one answer, and out.
-    fn turn_away(&mut self, mut stream: TcpStream) {
+    /// Finds the reactor that is to serve a new connection.
+    fn place(&mut self, arrival: Arrival) {
+        if self.loads.total() >= self.connections_max {
+            return self.turn_away(arrival);
+        }
+        let me = self.core.mesh.me();
+        let to = self.loads.place(me);
+        // Counted before it goes, since it may have ended there before the call is back.
+        self.loads.add(to);
+        if to == me {
+            self.adopt(arrival);
+        } else if let Err(arrival) = self.core.mesh.hand_over(to, arrival) {
+            self.loads.remove(to);
+            self.loads.add(me);
+            self.adopt(arrival);
+        }
+    }
+
+    /// Over the bound on connections: one answer, and out. Before a handshake there is nothing to say.
+    fn turn_away(&mut self, arrival: Arrival) {
         let mut answer = Vec::new();
         self.core.api.refuse(None, Problem::Busy, true, &mut answer);
-        let _ = io::Write::write(&mut stream, &answer);
+        let _ = match arrival {
+            Arrival::Tcp(mut stream) => io::Write::write(&mut stream, &answer),
+            Arrival::Unix { mut stream, .. } => io::Write::write(&mut stream, &answer),
+            Arrival::Tls(_) => Ok(0),
+        };
     }
 
     /// Serves a connection from now on. It is counted already.
-    fn adopt(&mut self, stream: TcpStream) {
+    fn adopt(&mut self, arrival: Arrival) {
+        let (stream, trusted_uid) = match arrival {
+            Arrival::Tcp(stream) => (Socket::Tcp(TcpStream::from_std(stream)), None),
+            Arrival::Unix { stream, trusted_uid } => {
+                (Socket::Unix(UnixStream::from_std(stream)), trusted_uid)
+            }
+            Arrival::Tls(stream) => {
+                let stream = TcpStream::from_std(stream);
+                match self.acceptor.as_mut().map(|acceptor| acceptor.accept(stream)) {
+                    Some(Ok(stream)) => (Socket::Tls(Box::new(stream)), None),
+                    _ => return self.loads.remove(self.core.mesh.me()),
+                }
+            }
+        };
         self.generation = self.generation.wrapping_add(1);
-        let id = self.connections.insert(Connection::new(stream, self.generation, &self.core));
-        self.core.buffers.count_connection();
+        let connection = Connection::new(stream, trusted_uid, self.generation, &self.core);
+        self.core.buffers.count_connection(connection.is_tls());
+        let id = self.connections.insert(connection);
         let connection = &mut self.connections[id];
         let interest = Interest::READABLE | Interest::WRITABLE;
         if self.poll.registry().register(connection.stream_mut(), Token(id), interest).is_err() {
@@ -274,7 +310,7 @@ impl Reactor {
     fn close(&mut self, id: u32) {
         if let Some(connection) = self.connections.try_remove(id as usize) {
             self.loads.remove(self.core.mesh.me());
-            self.core.buffers.discount_connection();
+            self.core.buffers.discount_connection(connection.is_tls());
             drop(connection.dismantle(&mut self.core));
         }
     }
@@ -377,7 +413,7 @@ impl Reactor {
                         _ => self.core.mesh.recycle(job),
                     }
                 }
-                Some(Message::Handover(stream)) => self.adopt(TcpStream::from_std(stream)),
+                Some(Message::Handover(arrival)) => self.adopt(arrival),
                 None => break,
             }
         }
@@ -501,13 +537,13 @@ impl Reactor {
         }
     }
 
-    /// When the node stops: closes the listening socket, and once every reactor has done so, so that
+    /// When the node stops: closes the listening sockets, and once every reactor has done so, so that
     /// whoever sees a connection end finds no open door, ends what is idle.
     fn stop(&mut self) {
         if self.core.draining || self.state.phase() != Phase::Draining {
             return;
         }
-        if self.listener.take().is_some() {
+        if !std::mem::take(&mut self.listeners).is_empty() {
             self.loads.stop_listening();
             self.core.mesh.wake_all();
         }

@@ -5,14 +5,13 @@
 
 use std::io::{self, Read};
 
-use mio::net::TcpStream;
-
 use super::{Connection, Deadline, Intake, Life, Slot, Stage, State};
 use crate::api::{Call, Problem};
 use crate::http::{BodyDecoder, Framing, Request, parse_head};
 use crate::limits::{BLOCK_BYTES, CONNECTION_HOPS_MAX, DRAIN_BYTES_MAX, SMALL_BLOCK_BYTES};
 use crate::net::body::{Body, Upload, UploadError};
 use crate::net::core::Core;
+use crate::net::socket::Socket;
 use crate::op::KeyHasher;
 
 /// Bytes of an upload read in one turn, so that a fast sender cannot starve the others.
@@ -24,12 +23,18 @@ impl Connection {
         if self.backlog.is_some() {
             return Life::Open;
         }
-        if let Stage::Lingering { .. } = self.stage {
-            return self.discard(core);
+        match self.stage {
+            Stage::Lingering { .. } => return self.discard(core),
+            Stage::Handshaking => return self.shake_hands(core),
+            Stage::Open | Stage::Closing | Stage::ClosingUnread => {}
         }
         self.parse(core, id);
         if self.can_read() && self.read(core).is_err() {
             return Life::Over;
+        }
+        if self.stream.has_unsent() {
+            // What TLS has to say by itself: nothing more is read before it is said.
+            self.backlog = Some(Box::default());
         }
         self.parse(core, id);
         Life::Open
@@ -50,10 +55,10 @@ impl Connection {
         match read_some(&mut self.stream, room)? {
             Some(0) => self.ended = true,
             Some(count) => {
-                self.readable = count == room.len() || self.hung_up;
+                self.readable = count == room.len() || self.hung_up || self.stream.has_more();
                 self.end += count as u32;
             }
-            None => self.readable = false,
+            None => self.readable = self.stream.has_more(),
         }
         Ok(())
     }
@@ -68,7 +73,7 @@ impl Connection {
         {
             let room_bytes = rest.len().min(budget);
             let Some(count) = read_some(&mut self.stream, &mut rest[..room_bytes])? else {
-                self.readable = false;
+                self.readable = self.stream.has_more();
                 return Ok(());
             };
             if count == 0 {
@@ -78,7 +83,7 @@ impl Connection {
             budget -= count;
             upload.advance(count);
             if count < room_bytes && !self.hung_up {
-                self.readable = false;
+                self.readable = self.stream.has_more();
                 return Ok(());
             }
         }
@@ -433,7 +438,7 @@ impl Connection {
 }
 
 /// Reads once. `None` when there is nothing to read now, 0 at the end.
-fn read_some(stream: &mut TcpStream, room: &mut [u8]) -> io::Result<Option<usize>> {
+fn read_some(stream: &mut Socket, room: &mut [u8]) -> io::Result<Option<usize>> {
     loop {
         return match stream.read(room) {
             Ok(count) => Ok(Some(count)),
