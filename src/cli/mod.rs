@@ -4,6 +4,7 @@
 //! to stdout. A failure says what happened, to what, and what to do next, and ends with the exit code
 //! of its kind ([`failure`]).
 
+pub mod certificate;
 pub mod failure;
 pub mod init;
 pub mod logging;
@@ -60,7 +61,7 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Write a configuration file with a new secret, and show the root token once
+    /// Write a configuration file with a new secret and a certificate, and show the root token once
     #[command(after_help = INIT_EXAMPLE)]
     Init(InitArgs),
     /// Serve until stopped
@@ -77,7 +78,7 @@ pub struct InitArgs {
     /// Use this secret, at least 32 bytes, instead of drawing one
     #[arg(short, long, value_name = "SECRET")]
     pub secret: Option<String>,
-    /// Replace a file that is there
+    /// Replace files that are there
     #[arg(short, long)]
     pub force: bool,
 }
