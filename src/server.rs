@@ -85,7 +85,8 @@ fn start(settings: &Settings, boot_id: u32) -> Result<Node, StartError> {
 
     let (events_in, events) = channel();
     watch_signals(events_in.clone()).map_err(system("watch for signals"))?;
-    let reactors = reactors(settings, each, certificates.clone(), boot_id).map_err(system("set up the reactors"))?;
+    let reactors =
+        reactors(settings, each, certificates.clone(), boot_id).map_err(system("set up the reactors"))?;
     let Reactors { reactors, state, bells, loads } = reactors;
     state.set(Phase::Serving);
     for (number, reactor) in reactors.into_iter().enumerate() {
@@ -101,7 +102,8 @@ fn start(settings: &Settings, boot_id: u32) -> Result<Node, StartError> {
         };
         thread.spawn(body).map_err(system("start a thread"))?;
     }
-    greet(settings, plain, tls.map(|(address, _)| address)).map_err(system("write to the standard output"))?;
+    greet(settings, plain, tls.map(|(address, _)| address))
+        .map_err(system("write to the standard output"))?;
     let tls = certificates.zip(settings.general.tls.clone());
     Ok(Node { events, state, bells, loads, tls, _unix: unix })
 }
@@ -222,12 +224,12 @@ impl Node {
                 }
             };
             match event {
-                Ok(Event::Signal(SIGHUP)) => {
-                    match &self.tls {
-                        Some((certificates, settings)) => reload(certificates, settings),
-                        None => log::warn!("SIGHUP: there is no certificate to reload; restart the node to change a setting"),
-                    }
-                }
+                Ok(Event::Signal(SIGHUP)) => match &self.tls {
+                    Some((certificates, settings)) => reload(certificates, settings),
+                    None => log::warn!(
+                        "SIGHUP: there is no certificate to reload; restart the node to change a setting"
+                    ),
+                },
                 Ok(Event::Signal(_)) if deadline_ms.is_some() => {
                     log::warn!("second signal: stopping now");
                     return Ended::Failed;

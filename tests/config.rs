@@ -216,8 +216,10 @@ fn a_server_refuses_what_is_unsafe_or_not_there_yet() {
         (format!("authentication: {{secret_key: {PUBLISHED}}}"), "published"),
         ("authentication: {secret_key: secret}".into(), "shorter than 32 bytes"),
         (open.into(), "general.bind_address: other machines could reach this address"),
-        (format!("{good}general: {{use_ssl: true}}"), "general.use_ssl: TLS is not in this version"),
-        (format!("{good}general: {{unix_socket: /run/l}}"), "the Unix socket is not in this version"),
+        (
+            format!("{good}general: {{use_ssl: true}}"),
+            "general.ssl_certificate: TLS is on and this file is not",
+        ),
         (format!("{good}persistence: {{enabled: true}}"), "persistence is not in this version"),
         (format!("{good}encryption: {{enabled: true}}"), "encryption is not in this version"),
         (format!("{good}databases: {{password: x}}"), "the databases family is not in this version"),

@@ -87,7 +87,9 @@ mod tests {
         for name in ["a", "cache-7", "cache-7.example.com", &"x".repeat(63)] {
             assert!(is_name(name), "{name}");
         }
-        for name in ["", "(none)", "a..b", ".a", "a.", "-a", "a-", "a_b", "é", &"x".repeat(64), &"ab.".repeat(90)] {
+        for name in
+            ["", "(none)", "a..b", ".a", "a.", "-a", "a-", "a_b", "é", &"x".repeat(64), &"ab.".repeat(90)]
+        {
             assert!(!is_name(name), "{name}");
         }
     }

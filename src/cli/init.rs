@@ -140,7 +140,10 @@ fn quoted(text: &str) -> String {
 fn file(secret: &Secret, pair: &PairPaths) -> String {
     // A JSON string is a YAML string too.
     let secret = serde_json::Value::from(secret.expose());
-    let text = |path: &Path| serde_json::Value::from(path.to_string_lossy());
+    let text = |path: &Path| match path.to_string_lossy() {
+        plain if quoted(&plain) == plain && plain.starts_with('/') => plain.into_owned(),
+        path => serde_json::Value::from(path).to_string(),
+    };
     let (certificate, key) = (text(&pair.certificate), text(&pair.key));
     format!(
         "\

@@ -28,8 +28,9 @@ pub fn tls(
         return None;
     }
     if port == plain_port && port != 0 {
-        refusals
-            .push(reader.problem("general.port_ssl", "the same as general.port; TLS needs a port of its own"));
+        refusals.push(
+            reader.problem("general.port_ssl", "the same as general.port; TLS needs a port of its own"),
+        );
     }
     for (path, given) in [("general.ssl_certificate", &certificate), ("general.ssl_certificate_key", &key)] {
         if given.is_none() {

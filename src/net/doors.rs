@@ -98,7 +98,9 @@ impl fmt::Display for DoorError {
             DoorError::Bind { setting, address, error } => cannot_bind(setting, *address, error, out),
             DoorError::Pair(error) => error.fmt(out),
             DoorError::Unix(path, error) => cannot_bind_file(path, error, out),
-            DoorError::Random(error) => write!(out, "cannot draw keys for TLS: {error}; start the node again"),
+            DoorError::Random(error) => {
+                write!(out, "cannot draw keys for TLS: {error}; start the node again")
+            }
         }
     }
 }

@@ -180,7 +180,10 @@ impl Reactor {
                 match event.token() {
                     WAKER => {}
                     Token(number) if number >= FIRST_LISTENER => {
-                        self.listeners.get_mut(number - FIRST_LISTENER).into_iter().for_each(Listener::readiness);
+                        self.listeners
+                            .get_mut(number - FIRST_LISTENER)
+                            .into_iter()
+                            .for_each(Listener::readiness);
                     }
                     Token(id) => {
                         if let Some(connection) = self.connections.get_mut(id) {

@@ -11,6 +11,7 @@ pub mod node;
 pub mod process;
 pub mod random;
 pub mod response;
+pub mod tls;
 pub mod token;
 
 pub use client::{Client, Trouble};

@@ -300,13 +300,10 @@ impl Connection {
 
     /// Tells the reactor what the backlog holds, so that it is counted.
     fn note_backlog(&mut self, core: &mut Core, id: u32) {
-        let (bytes, holds_large) = self
-            .backlog
-            .as_ref()
-            .map_or((0, false), |backlog| {
-                let tls_bytes = if self.is_tls() { TLS_BACKLOG_BYTES } else { 0 };
-                (backlog.copied_bytes() + tls_bytes, backlog.holds_large())
-            });
+        let (bytes, holds_large) = self.backlog.as_ref().map_or((0, false), |backlog| {
+            let tls_bytes = if self.is_tls() { TLS_BACKLOG_BYTES } else { 0 };
+            (backlog.copied_bytes() + tls_bytes, backlog.holds_large())
+        });
         if bytes != self.backlog_bytes {
             core.buffers.recount_backlog(&mut self.backlog_bytes, bytes);
         }

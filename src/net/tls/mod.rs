@@ -18,10 +18,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mio::net::TcpStream;
+use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::version::{TLS12, TLS13};
-use rustls::ServerConfig;
 
 pub use pair::{Pair, PairError};
 pub use stream::{Handshake, TlsStream};
@@ -86,8 +86,7 @@ impl Serving {
         config.ticketer = Arc::clone(tickets);
         // One ticket for each connection: a client that opens another uses it up and gets the next.
         config.send_tls13_tickets = 1;
-        let handshakes_per_turn =
-            if pair.is_slow() { SLOW_HANDSHAKES_PER_TURN } else { HANDSHAKES_PER_TURN };
+        let handshakes_per_turn = if pair.is_slow() { SLOW_HANDSHAKES_PER_TURN } else { HANDSHAKES_PER_TURN };
         Ok(Arc::new(Serving { config: Arc::new(config), handshakes_per_turn }))
     }
 }

@@ -76,14 +76,15 @@ fn time(rest: &mut &[u8]) -> Option<i64> {
     let &[month, day, hour, minute, second] = pairs else { return None };
     let [month, day, hour, minute, second] =
         [number(&month)?, number(&day)?, number(&hour)?, number(&minute)?, number(&second)?];
-    let is_time = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second < 61;
+    let is_time =
+        (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second < 61;
     is_time.then(|| ((days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second)
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
-    digits.iter().try_fold(0, |number, digit| {
-        digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0'))
-    })
+    digits
+        .iter()
+        .try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0')))
 }
 
 /// Days from the Unix epoch to a date. Years are counted from March, in eras of 400 (H. Hinnant,
@@ -155,7 +156,13 @@ mod tests {
                 let _ = validity(&bad);
             }
         }
-        for text in [&b"\x17\x0d260101000000+"[..], b"\x17\x0d261301000000Z", b"\x18\x0d260101000000Z", b"\x17\x00", b"\x17"] {
+        for text in [
+            &b"\x17\x0d260101000000+"[..],
+            b"\x17\x0d261301000000Z",
+            b"\x18\x0d260101000000Z",
+            b"\x17\x00",
+            b"\x17",
+        ] {
             assert_eq!(time(&mut &*text), None, "{text:?}");
         }
     }
