@@ -40,14 +40,16 @@ pub enum Door {
 impl Door {
     fn accept(&self) -> io::Result<Arrival> {
         match self {
-            Door::Plain(listener) => Ok(Arrival::Tcp(listener.accept()?.0.into())),
+            Door::Plain(listener) => {
+                Ok(Arrival::Plain { socket: listener.accept()?.0.into(), trusted_uid: None })
+            }
             Door::Tls(listener) => Ok(Arrival::Tls(listener.accept()?.0.into())),
             Door::Unix { listener, trusted_uids } => {
                 let (stream, _) = listener.accept()?;
                 // Who connected, whoever has the descriptor now. Nobody that is unknown is trusted.
                 let uid = socket_peercred(&stream).ok().map(|peer| peer.uid.as_raw());
                 let trusted_uid = uid.filter(|uid| trusted_uids.contains(uid));
-                Ok(Arrival::Unix { stream: stream.into(), trusted_uid })
+                Ok(Arrival::Plain { socket: stream.into(), trusted_uid })
             }
         }
     }
@@ -190,6 +192,11 @@ impl Listener {
     /// Has the system tell of connections under this token.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         self.door.register(registry, token)
+    }
+
+    /// Whether there may be connections to accept, now or after a pause.
+    pub fn is_ready(&self) -> bool {
+        self.ready
     }
 
     /// The system says that connections wait.

@@ -13,7 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::net::{TcpStream, UnixStream};
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
@@ -84,6 +84,8 @@ pub struct Reactor {
     poll: Poll,
     /// None any more once the node stops.
     listeners: Vec<Listener>,
+    /// One of them may have connections to accept.
+    has_arrivals: bool,
     acceptor: Option<Acceptor>,
     connections: Slab<Connection>,
     generation: u32,
@@ -131,6 +133,7 @@ impl Reactor {
         Ok(Reactor {
             poll,
             listeners,
+            has_arrivals: true,
             acceptor: config.certificates.map(Acceptor::new),
             connections: Slab::new(),
             generation: 0,
@@ -180,10 +183,9 @@ impl Reactor {
                 match event.token() {
                     WAKER => {}
                     Token(number) if number >= FIRST_LISTENER => {
-                        self.listeners
-                            .get_mut(number - FIRST_LISTENER)
-                            .into_iter()
-                            .for_each(Listener::readiness);
+                        let listener = self.listeners.get_mut(number - FIRST_LISTENER);
+                        listener.into_iter().for_each(Listener::readiness);
+                        self.has_arrivals = true;
                     }
                     Token(id) => {
                         if let Some(connection) = self.connections.get_mut(id) {
@@ -196,7 +198,9 @@ impl Reactor {
             }
             self.drive();
             // After that, so that whoever left has made room.
-            self.accept();
+            if self.has_arrivals {
+                self.accept();
+            }
             self.stop();
             self.exchange();
             self.scan();
@@ -221,7 +225,9 @@ impl Reactor {
                 timeout_ms = Some(timeout_ms.map_or(ms, |bound| bound.min(ms)));
             }
         };
-        self.listeners.iter().for_each(|listener| bound(listener.sleep_ms(now)));
+        if self.has_arrivals {
+            self.listeners.iter().for_each(|listener| bound(listener.sleep_ms(now)));
+        }
         bound(self.core.shard.next_sweep_ms().map(|due_ms| due_ms.saturating_sub(now.unix_ms)));
         let sleeps = timeout_ms != Some(0);
         if sleeps {
@@ -241,6 +247,7 @@ impl Reactor {
     }
 
     /// Takes new connections, a share of the turn from each door.
+    #[inline(never)]
     fn accept(&mut self) {
         let now = self.core.now;
         let share = ACCEPTS_PER_TURN / self.listeners.len().max(1);
@@ -250,6 +257,7 @@ impl Reactor {
                 self.place(arrival);
             }
         }
+        self.has_arrivals = self.listeners.iter().any(Listener::is_ready);
     }
 
     /// Finds the reactor that is to serve a new connection.
@@ -271,26 +279,21 @@ impl Reactor {
     }
 
     /// Over the bound on connections: one answer, and out. Before a handshake there is nothing to say.
+    #[cold]
     fn turn_away(&mut self, arrival: Arrival) {
-        let mut answer = Vec::new();
-        self.core.api.refuse(None, Problem::Busy, true, &mut answer);
-        let _ = match arrival {
-            Arrival::Tcp(mut stream) => io::Write::write(&mut stream, &answer),
-            Arrival::Unix { mut stream, .. } => io::Write::write(&mut stream, &answer),
-            Arrival::Tls(_) => Ok(0),
-        };
+        if let Arrival::Plain { socket, .. } = arrival {
+            let mut answer = Vec::new();
+            self.core.api.refuse(None, Problem::Busy, true, &mut answer);
+            let _ = io::Write::write(&mut TcpStream::from(socket), &answer);
+        }
     }
 
     /// Serves a connection from now on. It is counted already.
     fn adopt(&mut self, arrival: Arrival) {
         let (stream, trusted_uid) = match arrival {
-            Arrival::Tcp(stream) => (Socket::Tcp(TcpStream::from_std(stream)), None),
-            Arrival::Unix { stream, trusted_uid } => {
-                (Socket::Unix(UnixStream::from_std(stream)), trusted_uid)
-            }
-            Arrival::Tls(stream) => {
-                let stream = TcpStream::from_std(stream);
-                match self.acceptor.as_mut().map(|acceptor| acceptor.accept(stream)) {
+            Arrival::Plain { socket, trusted_uid } => (Socket::Plain(TcpStream::from(socket)), trusted_uid),
+            Arrival::Tls(socket) => {
+                match self.acceptor.as_mut().map(|acceptor| acceptor.accept(TcpStream::from(socket))) {
                     Some(Ok(stream)) => (Socket::Tls(Box::new(stream)), None),
                     _ => return self.loads.remove(self.core.mesh.me()),
                 }
@@ -302,7 +305,7 @@ impl Reactor {
         let id = self.connections.insert(connection);
         let connection = &mut self.connections[id];
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if self.poll.registry().register(connection.stream_mut(), Token(id), interest).is_err() {
+        if self.poll.registry().register(connection.system_mut(), Token(id), interest).is_err() {
             self.close(id as u32);
             return;
         }

@@ -6,8 +6,7 @@
 //! own bounds. Nothing here blocks.
 
 use std::collections::VecDeque;
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -34,16 +33,14 @@ pub enum Message {
 #[derive(Debug)]
 pub enum Arrival {
     /// It speaks HTTP.
-    Tcp(TcpStream),
-    /// It is to speak TLS first.
-    Tls(TcpStream),
-    /// It comes from a process of this machine.
-    Unix {
-        /// Where it speaks HTTP.
-        stream: UnixStream,
-        /// The user of that process, if it needs no credential.
+    Plain {
+        /// Over TCP or a Unix socket.
+        socket: OwnedFd,
+        /// The user of a process of this machine that needs no credential.
         trusted_uid: Option<u32>,
     },
+    /// It is to speak TLS first, over TCP.
+    Tls(OwnedFd),
 }
 
 const _: () = assert!(size_of::<Message>() == 16, "an arrival must not make the queues larger");

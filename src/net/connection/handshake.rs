@@ -37,4 +37,15 @@ impl Connection {
         }
         Life::Open
     }
+
+    /// Takes note of what a read has left in TLS: input that no readiness will tell of, and output of its
+    /// own, before which nothing more is read.
+    #[inline(never)]
+    pub(super) fn note_tls(&mut self) {
+        let Some(tls) = self.stream.tls_mut() else { return };
+        self.readable |= tls.has_more();
+        if tls.has_unsent() {
+            self.backlog.get_or_insert_default();
+        }
+    }
 }

@@ -32,9 +32,8 @@ impl Connection {
         if self.can_read() && self.read(core).is_err() {
             return Life::Over;
         }
-        if self.stream.has_unsent() {
-            // What TLS has to say by itself: nothing more is read before it is said.
-            self.backlog = Some(Box::default());
+        if self.is_tls() {
+            self.note_tls();
         }
         self.parse(core, id);
         Life::Open
@@ -55,10 +54,10 @@ impl Connection {
         match read_some(&mut self.stream, room)? {
             Some(0) => self.ended = true,
             Some(count) => {
-                self.readable = count == room.len() || self.hung_up || self.stream.has_more();
+                self.readable = count == room.len() || self.hung_up;
                 self.end += count as u32;
             }
-            None => self.readable = self.stream.has_more(),
+            None => self.readable = false,
         }
         Ok(())
     }
@@ -73,7 +72,7 @@ impl Connection {
         {
             let room_bytes = rest.len().min(budget);
             let Some(count) = read_some(&mut self.stream, &mut rest[..room_bytes])? else {
-                self.readable = self.stream.has_more();
+                self.readable = false;
                 return Ok(());
             };
             if count == 0 {
@@ -83,7 +82,7 @@ impl Connection {
             budget -= count;
             upload.advance(count);
             if count < room_bytes && !self.hung_up {
-                self.readable = self.stream.has_more();
+                self.readable = false;
                 return Ok(());
             }
         }

@@ -16,6 +16,8 @@ mod intake;
 
 use std::collections::VecDeque;
 
+use mio::net::TcpStream;
+
 use crate::api::{Call, Decoded, Gather, Problem};
 use crate::auth::{Remembered, Vouched};
 use crate::http::{Familiar, Request};
@@ -169,7 +171,7 @@ impl Connection {
     pub fn new(stream: Socket, trusted_uid: Option<u32>, generation: u32, core: &Core) -> Connection {
         let (stage, deadline, patience_ms) = match stream {
             Socket::Tls(_) => (Stage::Handshaking, Deadline::Handshake, core.timeouts.head_ms),
-            Socket::Tcp(_) | Socket::Unix(_) => (Stage::Open, Deadline::Idle, core.timeouts.idle_ms),
+            Socket::Plain(_) => (Stage::Open, Deadline::Idle, core.timeouts.idle_ms),
         };
         Connection {
             stream,
@@ -201,8 +203,8 @@ impl Connection {
     }
 
     /// The socket, for registration.
-    pub fn stream_mut(&mut self) -> &mut Socket {
-        &mut self.stream
+    pub fn system_mut(&mut self) -> &mut TcpStream {
+        self.stream.system_mut()
     }
 
     /// Whether it speaks TLS.

@@ -120,7 +120,8 @@ impl TlsStream {
         &mut self.tcp
     }
 
-    /// See [`Socket::has_more`](crate::net::socket::Socket::has_more).
+    /// Whether a read may bring something although the last one was short and the system has not said
+    /// anything since.
     pub fn has_more(&self) -> bool {
         self.has_more || self.peer_has_closed || self.end.is_some()
     }
@@ -145,6 +146,7 @@ impl TlsStream {
     /// # Errors
     /// `WouldBlock` when the client has sent nothing, `UnexpectedEof` when it has gone, `InvalidData` for
     /// what is no handshake this side takes part in; the client has been told why then.
+    #[inline(never)]
     pub fn shake_hands(&mut self) -> io::Result<Handshake> {
         let mut source = FirstByte(&mut self.tcp, None);
         let count = loop {
@@ -205,6 +207,7 @@ impl TlsStream {
 
     /// Reads as a plain socket does: less than there is room for means that the socket is drained, but for
     /// what [`TlsStream::has_more`] says.
+    #[inline(never)]
     pub fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         if self.is_raw {
             return self.tcp.read(room);
@@ -299,8 +302,15 @@ impl TlsStream {
         }
     }
 
+    /// Encrypts and sends, as [`TlsStream::write_vectored`] does.
+    #[inline(never)]
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
     /// Encrypts and sends. What it says is taken is taken, though [`TlsStream::has_unsent`] may say that
     /// its last part has yet to go to the system.
+    #[inline(never)]
     pub fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.is_raw {
             return self.tcp.write_vectored(slices);
@@ -334,6 +344,7 @@ impl TlsStream {
     }
 
     /// Sends what was encrypted already.
+    #[inline(never)]
     pub fn flush(&mut self) -> io::Result<()> {
         self.is_paused = false;
         match self.is_raw || self.offer()? {
@@ -343,6 +354,7 @@ impl TlsStream {
     }
 
     /// See [`Socket::end_sending`](crate::net::socket::Socket::end_sending).
+    #[inline(never)]
     pub fn end_sending(&mut self) -> io::Result<bool> {
         if !self.is_raw {
             self.tls.send_close_notify();
@@ -357,6 +369,7 @@ impl TlsStream {
     }
 
     /// See [`Socket::part`](crate::net::socket::Socket::part).
+    #[inline(never)]
     pub fn part(&mut self) {
         if !self.is_raw && !self.tls.wants_write() {
             self.tls.send_close_notify();
