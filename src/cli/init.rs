@@ -40,33 +40,37 @@ pub fn run(args: &InitArgs, config: Option<&Path>) -> Result<ExitCode, Failure> 
         true => replace(path, text, mode),
         false => create(path, text, mode),
     };
-    // The configuration last, so that what it names is there.
-    let files = [
-        (pair.key.as_path(), &made.key, 0o600),
+    let text = file(&secret, &pair);
+    let mut files = [
+        (path, text.as_str(), 0o600),
+        (&pair.key, &made.key, 0o600),
         (&pair.certificate, &made.certificate, 0o644),
-        (path, &file(&secret, &pair), 0o600),
     ];
-    for (number, (path, text, mode)) in files.iter().enumerate() {
-        let Err(error) = write(path, text, *mode) else { continue };
+    if args.force {
+        // What is there is replaced by a pair that goes with it, and only then.
+        files.rotate_left(1);
+    }
+    for (number, (target, text, mode)) in files.iter().enumerate() {
+        let Err(error) = write(target, text, *mode) else { continue };
         if !args.force {
             // They were not there before.
             files[..number].iter().for_each(|(path, ..)| drop(fs::remove_file(path)));
         }
         return Err(match error.kind() {
-            ErrorKind::AlreadyExists if number + 1 == files.len() => already_there(),
+            ErrorKind::AlreadyExists if *target == path => already_there(),
             ErrorKind::AlreadyExists => Failure::new(
                 Exit::Failed,
                 format!(
                     "{} is there, and init does not replace it; move it away, or replace it with {}",
-                    path.display(),
+                    target.display(),
                     command(&program, config, "init --force")
                 ),
             ),
             ErrorKind::NotFound => Failure::new(
                 Exit::Failed,
-                format!("cannot write {}: its folder is not there; make it first", path.display()),
+                format!("cannot write {}: its folder is not there; make it first", target.display()),
             ),
-            _ => Failure::of_io(&error, format!("cannot write {}", path.display())),
+            _ => Failure::of_io(&error, format!("cannot write {}", target.display())),
         });
     }
     let token = root_token(secret.expose().as_bytes(), ISSUER, Clock::wall_seconds());

@@ -12,6 +12,7 @@ use std::net::Shutdown;
 
 use mio::net::TcpStream;
 
+use crate::net::output::{Written, write_slices};
 use crate::net::tls::TlsStream;
 
 /// A connected socket.
@@ -25,6 +26,35 @@ pub enum Socket {
 }
 
 impl Socket {
+    /// Reads once. `None` when there is nothing to read now, 0 at the end.
+    ///
+    /// # Errors
+    /// What the system or TLS says of a connection that is broken.
+    pub fn read_some(&mut self, room: &mut [u8]) -> io::Result<Option<usize>> {
+        // Told apart first and not within: each kind has its own loop, and the plain one is not longer than it
+        // would be alone.
+        match self {
+            Socket::Plain(stream) => read_once(stream, room),
+            Socket::Tls(stream) => read_once(&mut **stream, room),
+        }
+    }
+
+    /// One write of several slices. All is only what has gone to the system.
+    ///
+    /// # Errors
+    /// What the system or TLS says of a connection that is broken.
+    pub fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written> {
+        match self {
+            Socket::Plain(stream) => write_slices(stream, slices),
+            Socket::Tls(stream) => match write_slices(&mut **stream, slices)? {
+                Written::All if stream.has_unsent() => {
+                    Ok(Written::Part(slices.iter().map(|slice| slice.len()).sum()))
+                }
+                written => Ok(written),
+            },
+        }
+    }
+
     /// Whether bytes that were written have yet to go to the system; [`Write::flush`] offers them again.
     pub fn has_unsent(&self) -> bool {
         match self {
@@ -86,15 +116,6 @@ impl Socket {
     }
 }
 
-impl Read for Socket {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Socket::Plain(stream) => stream.read(room),
-            Socket::Tls(stream) => stream.read(room),
-        }
-    }
-}
-
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
@@ -115,5 +136,17 @@ impl Write for Socket {
             Socket::Plain(_) => Ok(()),
             Socket::Tls(stream) => stream.flush(),
         }
+    }
+}
+
+/// Reads once. `None` when there is nothing to read now, 0 at the end.
+fn read_once(stream: &mut impl Read, room: &mut [u8]) -> io::Result<Option<usize>> {
+    loop {
+        return match stream.read(room) {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => Err(error),
+        };
     }
 }

@@ -11,7 +11,7 @@ use crate::api::{Call, Decoded, Gather, Problem, Tail, Work};
 use crate::http::response;
 use crate::memory::Reservation;
 use crate::net::core::Core;
-use crate::net::output::{Backlog, Written, write_slices};
+use crate::net::output::{Backlog, Written};
 use crate::net::socket::Socket;
 use crate::shard::{Job, Ticket};
 
@@ -266,14 +266,11 @@ fn send(
         0
     } else {
         let written = match value {
-            [] => write_slices(stream, &[IoSlice::new(scratch)])?,
-            value => write_slices(stream, &[IoSlice::new(scratch), IoSlice::new(value)])?,
+            [] => stream.write_slices(&[IoSlice::new(scratch)])?,
+            value => stream.write_slices(&[IoSlice::new(scratch), IoSlice::new(value)])?,
         };
         match written {
             Written::All => {
-                if stream.has_unsent() {
-                    *backlog = Some(Box::default());
-                }
                 scratch.clear();
                 return Ok(());
             }

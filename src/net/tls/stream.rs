@@ -205,25 +205,6 @@ impl TlsStream {
         Ok(true)
     }
 
-    /// Reads as a plain socket does: less than there is room for means that the socket is drained, but for
-    /// what [`TlsStream::has_more`] says.
-    #[inline(never)]
-    pub fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        if self.is_raw {
-            return self.tcp.read(room);
-        }
-        if room.is_empty() {
-            return Ok(0);
-        }
-        let filled = INPUT.with_borrow_mut(|input| self.read_through(input, room))?;
-        match self.end {
-            _ if filled > 0 => Ok(filled),
-            Some(End::Closed) => Ok(0),
-            Some(End::Broken) => Err(io::ErrorKind::InvalidData.into()),
-            None => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
-
     /// Fills the room, by way of `input`.
     fn read_through(&mut self, input: &mut [u8], room: &mut [u8]) -> io::Result<usize> {
         self.has_more = false;
@@ -302,16 +283,63 @@ impl TlsStream {
         }
     }
 
+    /// See [`Socket::end_sending`](crate::net::socket::Socket::end_sending).
+    #[inline(never)]
+    pub fn end_sending(&mut self) -> io::Result<bool> {
+        if !self.is_raw {
+            self.tls.send_close_notify();
+            if !self.offer()? {
+                return Ok(false);
+            }
+            // Nobody will look at what comes now, so nobody needs it decrypted.
+            self.is_raw = true;
+        }
+        self.tcp.shutdown(Shutdown::Write)?;
+        Ok(true)
+    }
+
+    /// See [`Socket::part`](crate::net::socket::Socket::part).
+    #[inline(never)]
+    pub fn part(&mut self) {
+        if !self.is_raw && !self.tls.wants_write() {
+            self.tls.send_close_notify();
+            let _ = self.tls.write_tls(&mut self.tcp);
+        }
+    }
+}
+
+impl Read for TlsStream {
+    /// Reads as a plain socket does: less than there is room for means that the socket is drained, but for
+    /// what [`TlsStream::has_more`] says.
+    #[inline(never)]
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        if self.is_raw {
+            return self.tcp.read(room);
+        }
+        if room.is_empty() {
+            return Ok(0);
+        }
+        let filled = INPUT.with_borrow_mut(|input| self.read_through(input, room))?;
+        match self.end {
+            _ if filled > 0 => Ok(filled),
+            Some(End::Closed) => Ok(0),
+            Some(End::Broken) => Err(io::ErrorKind::InvalidData.into()),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl Write for TlsStream {
     /// Encrypts and sends, as [`TlsStream::write_vectored`] does.
     #[inline(never)]
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(bytes)])
     }
 
     /// Encrypts and sends. What it says is taken is taken, though [`TlsStream::has_unsent`] may say that
     /// its last part has yet to go to the system.
     #[inline(never)]
-    pub fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.is_raw {
             return self.tcp.write_vectored(slices);
         }
@@ -345,35 +373,11 @@ impl TlsStream {
 
     /// Sends what was encrypted already.
     #[inline(never)]
-    pub fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         self.is_paused = false;
         match self.is_raw || self.offer()? {
             true => Ok(()),
             false => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
-
-    /// See [`Socket::end_sending`](crate::net::socket::Socket::end_sending).
-    #[inline(never)]
-    pub fn end_sending(&mut self) -> io::Result<bool> {
-        if !self.is_raw {
-            self.tls.send_close_notify();
-            if !self.offer()? {
-                return Ok(false);
-            }
-            // Nobody will look at what comes now, so nobody needs it decrypted.
-            self.is_raw = true;
-        }
-        self.tcp.shutdown(Shutdown::Write)?;
-        Ok(true)
-    }
-
-    /// See [`Socket::part`](crate::net::socket::Socket::part).
-    #[inline(never)]
-    pub fn part(&mut self) {
-        if !self.is_raw && !self.tls.wants_write() {
-            self.tls.send_close_notify();
-            let _ = self.tls.write_tls(&mut self.tcp);
         }
     }
 }
