@@ -359,7 +359,7 @@ fn a_reload_under_load_drops_nothing_and_a_broken_pair_changes_nothing() {
             let (node, first, second, stop) = (&node, &first, &second, &stop);
             move || {
                 let configs = [first.trusted(&TLS13), second.trusted(&TLS13)];
-                let mut lasting = fresh.then(|| None).unwrap_or_else(|| Some(client(node, &configs[0])));
+                let mut lasting = if fresh { None } else { Some(client(node, &configs[0])) };
                 let mut requests = 0;
                 while !stop.load(Ordering::Relaxed) {
                     let mut client = match lasting.take() {
