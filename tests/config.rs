@@ -249,7 +249,7 @@ fn a_server_refuses_what_is_unsafe_or_not_there_yet() {
         (open.into(), "general.bind_address: other machines could reach this address"),
         (
             format!("{good}general: {{use_ssl: true}}"),
-            "general.ssl_certificate: TLS is on and this file is not",
+            "general.use_ssl: TLS is on and general.ssl_certificate",
         ),
         (format!("{good}persistence: {{enabled: true}}"), "persistence is not in this version"),
         (format!("{good}encryption: {{enabled: true}}"), "encryption is not in this version"),

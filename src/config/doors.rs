@@ -34,8 +34,10 @@ pub fn tls(
     }
     for (path, given) in [("general.ssl_certificate", &certificate), ("general.ssl_certificate_key", &key)] {
         if given.is_none() {
-            let what = "TLS is on and this file is not named; `lucid init` makes a pair, or set general.use_ssl: false";
-            refusals.push(reader.problem(path, what));
+            let what = format!(
+                "TLS is on and {path} is not given; `lucid init` makes a pair, or set general.use_ssl: false"
+            );
+            refusals.push(reader.problem("general.use_ssl", what));
         }
     }
     Some(Tls {

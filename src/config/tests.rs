@@ -398,17 +398,17 @@ fn every_mistake_in_a_file_is_refused_with_its_place() {
         ("general: {use_ssl: yes please}", "1:20: general.use_ssl", "true or false"),
         (
             "general: {use_ssl: true, ssl_certificate: a}",
-            "general.ssl_certificate_key",
-            "this file is not named",
+            "1:20: general.use_ssl",
+            "ssl_certificate_key is not given",
         ),
         (
             "general: {use_ssl: true, ssl_certificate_key: a}",
-            "general.ssl_certificate",
-            "this file is not named",
+            "1:20: general.use_ssl",
+            "ssl_certificate is not given",
         ),
         (
             "general: {use_ssl: true, ssl_certificate: a, ssl_certificate_key: b, port_ssl: 7020}",
-            "1:81: general.port_ssl",
+            "1:80: general.port_ssl",
             "the same as general.port",
         ),
         (
@@ -529,7 +529,7 @@ fn every_mistake_in_the_environment_is_refused_with_the_variable() {
         ("LUCID_GENERAL__PORT", "", "environment LUCID_GENERAL__PORT: general.port", "whole number"),
         ("LUCID_LOG", "loud", "environment LUCID_LOG: logging.level", "off, error"),
         ("LUCID_LOGGING__OUTPUTS", "stderr,void", "environment LUCID_LOGGING__OUTPUTS", "expected stderr"),
-        ("LUCID_GENERAL__USE_SSL", "true", "environment LUCID_GENERAL__USE_SSL", "not in this version"),
+        ("LUCID_GENERAL__USE_SSL", "true", "environment LUCID_GENERAL__USE_SSL", "is not given"),
         (
             "LUCID_GENERAL__PORT_FILE",
             "/nonexistent/x",

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mio::net::TcpStream;
 use rustls::ServerConfig;
-use rustls::crypto::ring;
+use rustls::crypto::ring::{Ticketer, default_provider};
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::version::{TLS12, TLS13};
 
@@ -56,7 +56,7 @@ impl Certificates {
     /// # Errors
     /// When the system gives no random numbers for ticket keys.
     pub fn new(pair: &Pair) -> io::Result<Arc<Certificates>> {
-        let tickets = ring::Ticketer::new().map_err(io::Error::other)?;
+        let tickets = Ticketer::new().map_err(io::Error::other)?;
         let current = Mutex::new(Serving::new(pair, &tickets)?);
         Ok(Arc::new(Certificates { generation: AtomicU64::new(0), current, tickets }))
     }
@@ -75,7 +75,7 @@ impl Certificates {
 
 impl Serving {
     fn new(pair: &Pair, tickets: &Arc<dyn ProducesTickets>) -> io::Result<Arc<Serving>> {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(io::Error::other)?
             .with_no_client_auth()

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::SignatureAlgorithm;
-use rustls::crypto::ring;
+use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -70,7 +70,7 @@ impl Pair {
         // What a PEM reader has to say of a key might quote it.
         let private =
             PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| PairError::NoKey(key.to_owned()))?;
-        let certified = CertifiedKey::from_der(chain, private, &ring::default_provider());
+        let certified = CertifiedKey::from_der(chain, private, &default_provider());
         let certified = certified.map_err(|error| match error {
             Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
                 PairError::Mismatch { certificate: certificate.to_owned(), key: key.to_owned() }
