@@ -355,18 +355,19 @@ fn a_reload_under_load_drops_nothing_and_a_broken_pair_changes_nothing() {
     };
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let work = |fresh: bool| {
+        // Those that last begin before anything is replaced; without one, each request has a connection of its own.
+        let work = |mut lasting: Option<Client>| {
             let (node, first, second, stop) = (&node, &first, &second, &stop);
+            let fresh = lasting.is_none();
             move || {
                 let configs = [first.trusted(&TLS13), second.trusted(&TLS13)];
-                let mut lasting = if fresh { None } else { Some(client(node, &configs[0])) };
                 let mut requests = 0;
                 while !stop.load(Ordering::Relaxed) {
                     let mut client = match lasting.take() {
                         Some(client) => client,
-                        // One of the two trusts it; which one changes under way.
-                        None => configs
-                            .iter()
+                        // One of the two trusts it. Which one may change between two attempts, but not for long.
+                        None => (0..100)
+                            .flat_map(|_| &configs)
                             .find_map(|config| try_connect(node.tls_address(), config).ok())
                             .map(|stream| Client::over_tls(stream).with_token(&token::root()))
                             .expect("a connection"),
@@ -380,7 +381,8 @@ fn a_reload_under_load_drops_nothing_and_a_broken_pair_changes_nothing() {
                 requests
             }
         };
-        let workers: Vec<_> = [false, false, true].map(|fresh| scope.spawn(work(fresh))).into();
+        let lasting = || Some(client(&node, &first.trusted(&TLS13)));
+        let workers: Vec<_> = [lasting(), lasting(), None].map(|lasting| scope.spawn(work(lasting))).into();
         for round in 0..3 {
             place(&second.certificate, &second.key);
             node.signal(Signal::HUP);
