@@ -25,8 +25,8 @@
 //!
 //! # The life of a GET
 //!
-//! 1. [`net`]: the turn of the loop begins; every ready connection is read once into a block from the
-//!    reactor's pool.
+//! 1. [`net`]: the turn of the loop begins; every ready connection, plain or in TLS, is read once into a
+//!    block from the reactor's pool.
 //! 2. [`http`]: each complete head in it becomes a [`http::Request`]: a few offsets, no copies.
 //! 3. [`api`]: the route table names family and grant; [`auth`] compares the token with the one this
 //!    connection showed before; the key is decoded in place and hashed.
@@ -57,7 +57,7 @@
 //! | [`net`] | base, `api`, `http`, `shard`, `auth`, `config` |
 //! | [`server`], [`cli`], `main` | all of the above |
 //!
-//! `http` and `store` never meet. mio is used in `net` alone, httparse in `http`, hashbrown in
+//! `http` and `store` never meet. mio and rustls are used in `net` alone, httparse in `http`, hashbrown in
 //! `store`; time is read in `clock`; `unsafe` stands in `raw`. `tests/tidy.rs` holds the tree to it.
 
 pub mod api;

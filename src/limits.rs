@@ -82,6 +82,12 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// Longest time-to-live in seconds.
 pub const TTL_SECONDS_MAX: u64 = u32::MAX as u64;
 
+/// Ciphertext that one TLS connection holds for its client at most, before what makes records of it.
+pub const TLS_OUTPUT_BYTES_MAX: usize = 64 * 1_024;
+
+/// What a client may send before its TLS handshake is complete. Usual ones send less than 2 KiB.
+pub const TLS_HANDSHAKE_BYTES_MAX: usize = 16 * 1_024;
+
 /// Most reactors. Each pair shares two queues, so their memory grows with the square.
 pub const WORKERS_MAX: usize = 128;
 

@@ -19,12 +19,12 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::api::{Api, ApiConfig, NodeState, Phase};
 use crate::auth::{Epoch, Verifier, VerifierConfig, root_token};
 use crate::clock::Clock;
-use crate::config::{Settings, WhenFull};
+use crate::config::{Settings, Tls, WhenFull};
 use crate::etag::Tags;
 use crate::memory::Memory;
 use crate::net::{
-    Heartbeat, Helper, ListenerSocket, Live, Loads, Reactor, ReactorConfig, Steering, Timeouts, bind,
-    connect, share, steer,
+    self, Certificates, Door, DoorError, Doors, Heartbeat, Helper, Live, Loads, Reactor, ReactorConfig,
+    SocketFile, Steering, Timeouts, connect, steer,
 };
 use crate::op::KeyHasher;
 use crate::shard::{Doorbell, Mesh, Shard};
@@ -33,10 +33,8 @@ use crate::store::{Store, StoreConfig};
 /// Why a node does not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// The address cannot be listened on.
-    Bind(SocketAddr, io::Error),
-    /// The socket that was handed over cannot be used.
-    Inherited(io::Error),
+    /// It cannot be listened where it should.
+    Doors(DoorError),
     /// The system refuses what stands first.
     System(&'static str, io::Error),
 }
@@ -85,6 +83,9 @@ struct Node {
     bells: Arc<[Doorbell]>,
     steerings: Vec<Steering>,
     loads: Loads,
+    tls: Option<(Arc<Certificates>, Tls)>,
+    /// Goes with the node.
+    _unix: Option<SocketFile>,
     /// What the service manager shows.
     status: String,
     /// Ends its thread when it is dropped.
@@ -92,13 +93,9 @@ struct Node {
 }
 
 fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> Result<Node, StartError> {
-    let workers = settings.runtime.workers;
     raise_descriptor_limit();
-    let wanted = settings.general.listen;
-    let (address, listeners) = match inherited {
-        Some(socket) => share(socket, workers).map_err(StartError::Inherited)?,
-        None => bind(wanted, workers).map_err(|error| StartError::Bind(wanted, error))?,
-    };
+    let Doors { plain, tls, unix, each } = Doors::open(settings, inherited).map_err(StartError::Doors)?;
+    let certificates = tls.as_ref().map(|(_, certificates)| Arc::clone(certificates));
     let system = |what: &'static str| move |error| StartError::System(what, error);
     // A panic in one reactor would leave its shard dead and the others waiting for it.
     let report = std::panic::take_hook();
@@ -109,7 +106,8 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
 
     let (events_in, events) = channel();
     watch_signals(events_in.clone()).map_err(system("watch for signals"))?;
-    let reactors = reactors(settings, listeners, boot_id).map_err(system("set up the reactors"))?;
+    let reactors =
+        reactors(settings, each, certificates.clone(), boot_id).map_err(system("set up the reactors"))?;
     let Reactors { reactors, state, bells, steerings, loads } = reactors;
     state.set(Phase::Serving);
     for (number, reactor) in reactors.into_iter().enumerate() {
@@ -125,12 +123,14 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
         };
         thread.spawn(body).map_err(system("start a thread"))?;
     }
-    greet(settings, address).map_err(system("write to the standard output"))?;
+    greet(settings, plain, tls.map(|(address, _)| address))
+        .map_err(system("write to the standard output"))?;
     let watchdog = supervisor::Watchdog::start(Heartbeat::of(&steerings), bells.clone());
     let watchdog = watchdog.map_err(system("start a thread"))?;
-    let status = format!("Serving http://{address}, {}", workers_and_memory(settings));
+    let status = format!("Serving http://{plain}, {}", workers_and_memory(settings));
     supervisor::ready(&status);
-    Ok(Node { events, state, bells, steerings, loads, status, _watchdog: watchdog })
+    let tls = certificates.zip(settings.general.tls.clone());
+    Ok(Node { events, state, bells, steerings, loads, tls, _unix: unix, status, _watchdog: watchdog })
 }
 
 /// The reactors of a node before they run, and what steers them.
@@ -147,11 +147,17 @@ pub struct Reactors {
     loads: Loads,
 }
 
-/// Sets up a reactor for each of the listening sockets, of which there are `runtime.workers`.
+/// Sets up a reactor for each set of listening sockets, of which there are `runtime.workers`.
+/// `certificates` are for those that speak TLS.
 ///
 /// # Errors
 /// What the system refuses: memory, a thread, a descriptor.
-pub fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u32) -> io::Result<Reactors> {
+pub fn reactors(
+    settings: &Settings,
+    doors: Vec<Vec<Door>>,
+    certificates: Option<Arc<Certificates>>,
+    boot_id: u32,
+) -> io::Result<Reactors> {
     let workers = settings.runtime.workers;
     let clock = Clock::start();
     let hasher = KeyHasher::random();
@@ -184,7 +190,7 @@ pub fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u3
 
     let mut reactors = Vec::new();
     let mut steerings = Vec::new();
-    for (((poll, listener), mesh), helper) in polls.into_iter().zip(listeners).zip(meshes).zip(helpers) {
+    for (((poll, doors), mesh), helper) in polls.into_iter().zip(doors).zip(meshes).zip(helpers) {
         let store = Store::new(
             StoreConfig {
                 memory_bytes: memory.shard_bytes_max(),
@@ -215,7 +221,8 @@ pub fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u3
             shard: Shard::new(store, tags),
             mesh,
             helper,
-            listener,
+            doors,
+            certificates: certificates.clone(),
             loads: loads.clone(),
             connections_max,
             memory: memory.clone(),
@@ -301,6 +308,9 @@ impl Node {
             if !steer(&self.steerings, &self.bells, &live(settings), RELOAD_PATIENCE) {
                 log::warn!("reload: not every worker has taken the settings on yet; they are busy");
             }
+            if let Some((certificates, tls)) = &self.tls {
+                net::reload(certificates, tls);
+            }
         });
         supervisor::ready(&format!("{}; {said}", self.status));
     }
@@ -320,12 +330,18 @@ fn watch_signals(events: Sender<Event>) -> io::Result<()> {
 }
 
 /// Says where the node listens, in a line that scripts can read, and how to begin.
-fn greet(settings: &Settings, address: SocketAddr) -> io::Result<()> {
+fn greet(settings: &Settings, address: SocketAddr, tls: Option<SocketAddr>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if settings.general.show_banner {
         writeln!(out, "Lucid {}, {}", env!("CARGO_PKG_VERSION"), workers_and_memory(settings))?;
     }
     writeln!(out, "listening on http://{address}")?;
+    if let Some(address) = tls {
+        writeln!(out, "listening on https://{address}")?;
+    }
+    if let Some(path) = &settings.general.unix_socket {
+        writeln!(out, "listening on unix:{}", path.display())?;
+    }
     if settings.authentication.ephemeral_secret && settings.authentication.enabled {
         let issuer = format!("http://{address}/");
         let secret = settings.authentication.secret_key.expose().as_bytes();

@@ -135,7 +135,38 @@ fn init_keeps_what_is_there_unless_forced() {
     assert_eq!(place.read("lucid.yml"), first);
     assert_eq!(place.run(&["init", "--force"]).code, 0);
     assert_ne!(place.read("lucid.yml"), first);
-    assert_eq!(fs::read_dir(place.folder.path()).expect("a folder").count(), 1);
+    assert_eq!(fs::read_dir(place.folder.path()).expect("a folder").count(), 3);
+}
+
+#[test]
+fn init_makes_a_certificate_whose_key_is_for_its_owner_alone() {
+    let place = Place::new();
+    let mode =
+        |name| fs::metadata(place.folder.path().join(name)).expect("a file").permissions().mode() & 0o777;
+    let said = place.run(&["init"]).stdout;
+    assert!(said.contains("--cacert") && said.contains("lucid-cert.pem"), "{said}");
+    assert_eq!((mode("lucid-key.pem"), mode("lucid-cert.pem") & 0o400), (0o600, 0o400));
+    let first = place.read("lucid-key.pem");
+    assert!(first.starts_with("-----BEGIN PRIVATE KEY-----"));
+    // Found from anywhere, and refused when it is not what it was.
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let config = place.folder.path().join("lucid.yml");
+    let check = |folder: &Path| {
+        let mut command = place.command(Path::new(env!("CARGO_BIN_EXE_lucid")), &["-c"]);
+        ended(command.arg(&config).args(["settings", "--check"]).current_dir(folder).output())
+    };
+    assert_eq!(check(elsewhere.path()).code, 0);
+    fs::remove_file(&config).expect("a file");
+    // A pair that is there is somebody's.
+    place.run(&["init"]).refused(1, "lucid-key.pem is there, and init does not replace it");
+    assert!(!config.exists() && place.read("lucid-key.pem") == first);
+    assert_eq!(place.run(&["init", "--force"]).code, 0);
+    assert_ne!(place.read("lucid-key.pem"), first);
+    assert_eq!(check(elsewhere.path()).code, 0);
+    fs::write(place.folder.path().join("lucid-key.pem"), &first).expect("room");
+    check(elsewhere.path()).refused(78, "this private key does not belong to the certificate");
+    fs::remove_file(place.folder.path().join("lucid-cert.pem")).expect("a file");
+    check(elsewhere.path()).refused(78, "lucid-cert.pem: the file is not there");
 }
 
 #[test]
@@ -220,8 +251,10 @@ fn a_server_refuses_what_is_unsafe_or_not_there_yet() {
         (format!("authentication: {{secret_key: {PUBLISHED}}}"), "published"),
         ("authentication: {secret_key: secret}".into(), "shorter than 32 bytes"),
         (open.into(), "general.bind_address: other machines could reach this address"),
-        (format!("{good}general: {{use_ssl: true}}"), "general.use_ssl: TLS is not in this version"),
-        (format!("{good}general: {{unix_socket: /run/l}}"), "the Unix socket is not in this version"),
+        (
+            format!("{good}general: {{use_ssl: true}}"),
+            "general.use_ssl: TLS is on and general.ssl_certificate",
+        ),
         (format!("{good}persistence: {{enabled: true}}"), "persistence is not in this version"),
         (format!("{good}encryption: {{enabled: true}}"), "encryption is not in this version"),
         (format!("{good}databases: {{password: x}}"), "the databases family is not in this version"),

@@ -71,7 +71,7 @@ fn init_and_then_server_is_all_it_takes() {
         .find(|word| word.starts_with("eyJ") && word.matches('.').count() == 2)
         .unwrap_or_else(|| panic!("no root token in {said:?}"));
     let mut command = Command::new(binary());
-    command.args(["server", "--port", "0"]);
+    command.args(["server", "--port", "0"]).env("LUCID_GENERAL__PORT_SSL", "0");
     let mut running = Running::spawn(command, &folder);
     let mut client = Client::connect(listening(&mut running)).with_token(token);
     client.put(&kv("greeting"), "hello world").expect(201);

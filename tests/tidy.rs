@@ -43,6 +43,8 @@ const ALL: &str = "(all)";
 /// Crates that stand behind one module, and the files that may name them.
 const CRATES: &[(&str, &[&str])] = &[
     ("mio", &["src/net/"]),
+    ("rustls", &["src/net/tls/"]),
+    ("rcgen", &["src/cli/certificate.rs"]),
     ("httparse", &["src/http/"]),
     ("hashbrown", &["src/store/"]),
     ("ring", &["src/auth/", "src/cli/random.rs"]),

@@ -15,6 +15,7 @@ use lucid::api::Phase;
 use lucid::config::machine::Machine;
 use lucid::config::{self, Secret, Sources};
 use lucid::limits::CONNECTION_HOPS_MAX;
+use lucid::net::Door;
 use lucid::server;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
@@ -116,7 +117,8 @@ impl InProcess {
         });
         let settings = loaded.expect("good settings").settings;
         let (address, listeners) = lucid::net::bind("127.0.0.1:0".parse().unwrap(), workers).unwrap();
-        let mut node = server::reactors(&settings, listeners, 7).unwrap();
+        let doors = listeners.into_iter().map(|listener| vec![Door::Plain(listener)]).collect();
+        let mut node = server::reactors(&settings, doors, None, 7).unwrap();
         node.state.set(Phase::Serving);
         let run = |reactor: lucid::net::Reactor| {
             std::thread::spawn(move || {

@@ -50,6 +50,8 @@ const ECHO_CHARS_MAX: usize = 32;
 pub enum Problem {
     /// The HTTP of it.
     Http(Refusal),
+    /// It came as it is on a port for TLS.
+    PlainOnTls,
     /// It took too long to arrive.
     TimedOut,
     /// The node has no room for it just now.
@@ -172,6 +174,7 @@ impl Problem {
     pub fn words(&self) -> Words {
         let (status, code, message) = match self {
             Problem::Http(refusal) => (refusal.status(), refusal_code(*refusal), refusal_message(*refusal)),
+            Problem::PlainOnTls => (Status::BadRequest, "plain_on_tls", "This port speaks TLS: use https://."),
             Problem::TimedOut => (Status::RequestTimeout, "timeout", "The request took too long to arrive."),
             Problem::Busy => (Status::ServiceUnavailable, "busy", "The node has no room for this request just now."),
             Problem::NoSuchPath => (Status::NotFound, "no_such_path", "There is nothing at this path."),

@@ -43,18 +43,31 @@ impl Epoch {
     }
 }
 
-/// The last good token of a connection: one allocation, used again for every token that fits.
+/// The last good token of a connection: one allocation, used again for every token that fits. And
+/// whether its peer needs none.
 #[derive(Default)]
 pub struct Remembered {
     /// Empty, or [`HEAD_BYTES`] of epoch and identity and then the token. In one block because
     /// there is one for each connection, and most connections are idle.
     block: Vec<u8>,
+    trusted_uid: Option<u32>,
 }
 
 /// Four words of 64 bits: epoch, not-before, expires, grants.
 const HEAD_BYTES: usize = 32;
 
 impl Remembered {
+    /// The memory of a connection from a process of this machine whose user is known and needs no
+    /// credential (`authentication.local_uids`), or of any other connection.
+    pub fn of_peer(trusted_uid: Option<u32>) -> Remembered {
+        Remembered { block: Vec::new(), trusted_uid }
+    }
+
+    /// Whether the peer may do everything without a credential.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.trusted_uid.is_some()
+    }
+
     pub(super) fn find(&self, token: &[u8], epoch: u64) -> Option<Identity> {
         let (head, known) = self.block.split_at_checked(HEAD_BYTES)?;
         let ([made_in, not_before, expires, grants], []) = head.as_chunks::<8>() else { return None };

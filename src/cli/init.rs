@@ -1,5 +1,5 @@
 //! `lucid init`: writes a configuration file that only its owner can read, with a secret, and shows the
-//! root token once.
+//! root token once. Beside it, a certificate that the machine signs itself, so that https works.
 //!
 //! What it writes, `server` takes. The token is not kept: whoever loses it makes another with the secret.
 
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::failure::{Exit, Failure, print};
-use super::{InitArgs, random};
+use super::{InitArgs, certificate, random};
 use crate::auth::root_token;
 use crate::clock::Clock;
 use crate::config::Secret;
@@ -19,7 +19,7 @@ use crate::config::safety::{SECRET_BYTES_MIN, Weakness, weakness};
 /// The address that stands in the root token as its issuer. It is not verified.
 const ISSUER: &str = "http://localhost:7020/";
 
-/// Writes the file.
+/// Writes the files.
 pub fn run(args: &InitArgs, config: Option<&Path>) -> Result<ExitCode, Failure> {
     let path = config.unwrap_or(Path::new("lucid.yml"));
     let program = std::env::args().next().unwrap_or_else(|| "lucid".into());
@@ -31,26 +31,80 @@ pub fn run(args: &InitArgs, config: Option<&Path>) -> Result<ExitCode, Failure> 
         Some(secret) => chosen(secret)?,
         None => random::secret()?,
     };
-    let written = if args.force { replace(path, &file(&secret)) } else { create(path, &file(&secret)) };
-    match written {
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(already_there()),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let what = format!("cannot write {}: its folder is not there; make it first", path.display());
-            return Err(Failure::new(Exit::Failed, what));
+    let pair = PairPaths::beside(path)
+        .map_err(|error| Failure::of_io(&error, format!("cannot tell where {} is", path.display())))?;
+    let now = Clock::wall_seconds();
+    let made = certificate::self_signed(certificate::host_name().as_deref(), now)
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot make a certificate: {error}")))?;
+    let write = |path: &Path, text: &str, mode| match args.force {
+        true => replace(path, text, mode),
+        false => create(path, text, mode),
+    };
+    let text = file(&secret, &pair);
+    let mut files = [
+        (path, text.as_str(), 0o600),
+        (&pair.key, &made.key, 0o600),
+        (&pair.certificate, &made.certificate, 0o644),
+    ];
+    if args.force {
+        // What is there is replaced by a pair that goes with it, and only then.
+        files.rotate_left(1);
+    }
+    for (number, (target, text, mode)) in files.iter().enumerate() {
+        let Err(error) = write(target, text, *mode) else { continue };
+        if !args.force {
+            // They were not there before.
+            files[..number].iter().for_each(|(path, ..)| drop(fs::remove_file(path)));
         }
-        Err(error) => return Err(Failure::of_io(&error, format!("cannot write {}", path.display()))),
+        return Err(match error.kind() {
+            ErrorKind::AlreadyExists if *target == path => already_there(),
+            ErrorKind::AlreadyExists => Failure::new(
+                Exit::Failed,
+                format!(
+                    "{} is there, and init does not replace it; move it away, or replace it with {}",
+                    target.display(),
+                    command(&program, config, "init --force")
+                ),
+            ),
+            ErrorKind::NotFound => Failure::new(
+                Exit::Failed,
+                format!("cannot write {}: its folder is not there; make it first", target.display()),
+            ),
+            _ => Failure::of_io(&error, format!("cannot write {}", target.display())),
+        });
     }
     let token = root_token(secret.expose().as_bytes(), ISSUER, Clock::wall_seconds());
     let next = command(&program, config, "server");
     print(&format!(
-        "Wrote {}, which only you can read.\n\n\
+        "Wrote {}, which only you can read.\n\
+         TLS on port 7021 shows {}, which this machine signed itself: good for {} years, for localhost and the \
+         name of this machine. Clients trust it with `curl --cacert {}`. Its key is {}.\n\n\
          Root token, shown only this once. Whoever has it may do everything for three years:\n\n\
          {token}\n\n\
          Next:\n\n  {next}\n",
-        path.display()
+        path.display(),
+        pair.certificate.display(),
+        certificate::YEARS,
+        quoted(&pair.certificate.display().to_string()),
+        pair.key.display(),
     ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where certificate and key stand: beside the file, named after it.
+struct PairPaths {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl PairPaths {
+    /// Absolute, so that the server finds them from wherever it is started.
+    fn beside(config: &Path) -> io::Result<PairPaths> {
+        let config = std::path::absolute(config)?;
+        let stem = config.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let beside = |ending: &str| config.with_file_name(format!("{stem}-{ending}.pem"));
+        Ok(PairPaths { certificate: beside("cert"), key: beside("key") })
+    }
 }
 
 fn already_there(path: &Path, force: &str) -> Failure {
@@ -87,9 +141,14 @@ fn quoted(text: &str) -> String {
 }
 
 /// The text of the file.
-fn file(secret: &Secret) -> String {
+fn file(secret: &Secret, pair: &PairPaths) -> String {
     // A JSON string is a YAML string too.
     let secret = serde_json::Value::from(secret.expose());
+    let text = |path: &Path| match path.to_string_lossy() {
+        plain if quoted(&plain) == plain && plain.starts_with('/') => plain.into_owned(),
+        path => serde_json::Value::from(path).to_string(),
+    };
+    let (certificate, key) = (text(&pair.certificate), text(&pair.key));
     format!(
         "\
 # Configuration of a Lucid node.
@@ -101,6 +160,13 @@ general:
   # 127.0.0.1 serves this machine only; 0.0.0.0 lets other machines in.
   bind_address: 127.0.0.1
   port: 7020
+  # https://localhost:7021, beside plain HTTP. SIGHUP loads a certificate that was renewed.
+  use_ssl: true
+  port_ssl: 7021
+  ssl_certificate: {certificate}
+  ssl_certificate_key: {key}
+  # The same API for processes of this machine, and users among them who need no token there.
+  # unix_socket: /run/lucid/lucid.sock
 
 authentication:
   enabled: true
@@ -121,8 +187,8 @@ logging:
 }
 
 /// Writes a file that was not there.
-fn create(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+fn create(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     if written.is_err() {
         // Half a file would keep the next try from being made.
@@ -132,13 +198,13 @@ fn create(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Puts a new file in the place of what may be there, whole or not at all.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     // Where a link points is what is meant.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut name = target.clone().into_os_string();
     name.push(format!(".{}.new", std::process::id()));
     let fresh = PathBuf::from(name);
-    create(&fresh, text)?;
+    create(&fresh, text, mode)?;
     let renamed = fs::rename(&fresh, &target);
     if renamed.is_err() {
         let _ = fs::remove_file(&fresh);
@@ -148,7 +214,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{chosen, file, quoted};
+    use super::{PairPaths, chosen, file, quoted};
     use crate::config::Secret;
     use crate::config::machine::Machine;
     use crate::config::{Sources, load};
@@ -164,7 +230,8 @@ mod tests {
             " '\"\\: # - {}[]&*!|>%@` and 32 bytes more ".into(),
             "Ünïcödé \u{2028}\u{85a}\u{1f980} of more than 32 bytes".into(),
         ] {
-            std::fs::write(&path, file(&Secret::new(secret.as_str()))).unwrap();
+            let pair = PairPaths::beside(&path).unwrap();
+            std::fs::write(&path, file(&Secret::new(secret.as_str()), &pair)).unwrap();
             let sources = Sources {
                 config: Some(path.clone()),
                 search: Vec::new(),
@@ -177,6 +244,8 @@ mod tests {
             let loaded = load(sources).unwrap();
             assert_eq!(loaded.refusals, []);
             assert_eq!(loaded.settings.authentication.secret_key.expose(), secret);
+            let tls = loaded.settings.general.tls.unwrap();
+            assert_eq!((tls.certificate, tls.key), (pair.certificate, pair.key));
         }
     }
 

@@ -16,6 +16,7 @@
 //! it what comes.
 
 pub mod bench;
+pub mod certificate;
 pub mod client;
 pub mod failure;
 pub mod init;
@@ -180,7 +181,7 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Write a configuration file with a new secret, and show the root token once
+    /// Write a configuration file with a new secret and a certificate, and show the root token once
     #[command(after_help = INIT_EXAMPLE)]
     Init(InitArgs),
     /// Serve until stopped
@@ -223,7 +224,7 @@ pub struct InitArgs {
     /// Use this secret, at least 32 bytes, instead of drawing one
     #[arg(short, long, value_name = "SECRET")]
     pub secret: Option<String>,
-    /// Replace a file that is there
+    /// Replace files that are there
     #[arg(short, long)]
     pub force: bool,
 }

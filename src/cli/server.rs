@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use super::failure::{Exit, Failure, tell};
 use super::{Flags, ServerArgs, load_settings, logging, port, random};
 use crate::config::{Change, Loaded, Settings};
+use crate::net::DoorError;
 use crate::server::{Ended, StartError};
 
 /// Where a setting comes from that a handed-over socket decides.
@@ -56,8 +57,7 @@ pub fn run(args: ServerArgs, config: Option<&Path>, no_banner: bool) -> Result<E
     match ended {
         Ok(Ended::Told) => Ok(ExitCode::SUCCESS),
         Ok(Ended::Failed) => Ok(Exit::Failed.into()),
-        Err(StartError::Bind(address, error)) => Err(cannot_bind(address, &error)),
-        Err(StartError::Inherited(error)) => Err(bad_socket(&error)),
+        Err(StartError::Doors(error)) => Err(cannot_listen(&error)),
         Err(StartError::System(what, error)) if error.kind() == ErrorKind::OutOfMemory => Err(Failure::new(
             Exit::Failed,
             format!(
@@ -148,7 +148,8 @@ fn bad_socket(error: &io::Error) -> Failure {
     )
 }
 
-fn cannot_bind(address: SocketAddr, error: &io::Error) -> Failure {
+fn cannot_bind(setting: &str, address: SocketAddr, error: &io::Error) -> Failure {
+    let flag = if setting == "general.port" { "--port or " } else { "" };
     match error.kind() {
         ErrorKind::AddrInUse => {
             let who = port::listener_of(address);
@@ -157,14 +158,14 @@ fn cannot_bind(address: SocketAddr, error: &io::Error) -> Failure {
             Failure::new(
                 Exit::Unavailable,
                 format!(
-                    "cannot listen on {address}: the port is in use; {who}, or choose another port with --port or \
-                     general.port (0 takes a free one)"
+                    "cannot listen on {address}: the port is in use; {who}, or choose another port with \
+                     {flag}{setting} (0 takes a free one)"
                 ),
             )
         }
         ErrorKind::PermissionDenied => Failure::denied(format!(
             "cannot listen on {address}: the system does not permit it; ports below 1024 need the capability \
-             CAP_NET_BIND_SERVICE, so choose a higher one with --port or general.port"
+             CAP_NET_BIND_SERVICE, so choose a higher one with {flag}{setting}"
         )),
         ErrorKind::AddrNotAvailable => Failure::new(
             Exit::Unavailable,
@@ -179,4 +180,16 @@ fn cannot_bind(address: SocketAddr, error: &io::Error) -> Failure {
             format!("cannot listen on {address}: {error}; check --bind or general.bind_address"),
         ),
     }
+}
+
+fn cannot_listen(error: &DoorError) -> Failure {
+    let exit = match error {
+        DoorError::Bind { setting, address, error } => return cannot_bind(setting, *address, error),
+        DoorError::Inherited(error) => return bad_socket(error),
+        _ if error.is_denied() => Exit::Denied,
+        DoorError::Pair(_) => Exit::Configuration,
+        DoorError::Unix(..) => Exit::Unavailable,
+        DoorError::Random(_) => Exit::Failed,
+    };
+    Failure::new(exit, error.to_string())
 }

@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::failure::{Failure, print, tell};
+use super::failure::{Exit, Failure, print, tell};
 use super::{SettingsArgs, load_settings};
-use crate::config::Loaded;
+use crate::clock::Clock;
+use crate::config::{Loaded, Settings};
+use crate::net::Pair;
 
 /// Shows or checks the settings.
 pub fn run(args: &SettingsArgs, config: Option<&Path>, no_banner: bool) -> Result<ExitCode, Failure> {
@@ -15,6 +17,7 @@ pub fn run(args: &SettingsArgs, config: Option<&Path>, no_banner: bool) -> Resul
         if !loaded.refusals.is_empty() {
             return Err(Failure::configuration(loaded.refusals));
         }
+        check_certificate(&loaded.settings)?;
         print(&format!("{}: a server would start with these settings\n", source(&loaded)))?;
     } else if args.json {
         print(&format!("{:#}\n", json(&loaded)))?;
@@ -23,6 +26,20 @@ pub fn run(args: &SettingsArgs, config: Option<&Path>, no_banner: bool) -> Resul
         loaded.refusals.iter().for_each(|problem| tell(&format!("a server would refuse this: {problem}")));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a server would have a certificate to show.
+fn check_certificate(settings: &Settings) -> Result<(), Failure> {
+    let Some(tls) = &settings.general.tls else { return Ok(()) };
+    let now = Clock::wall_seconds();
+    match Pair::load(&tls.certificate, &tls.key, now) {
+        Ok(pair) => {
+            pair.warning(now).iter().for_each(|warning| tell(&format!("warning: {warning}")));
+            Ok(())
+        }
+        Err(error) if error.is_denied() => Err(Failure::denied(error.to_string())),
+        Err(error) => Err(Failure::new(Exit::Configuration, error.to_string())),
+    }
 }
 
 fn source(loaded: &Loaded) -> String {

@@ -4,6 +4,7 @@
 //! (`typed`), and gives the texts their meaning (`resolve`). It finds as many problems as it can in
 //! one run and names the place of each. It never writes a file, never logs, and never shows a secret.
 
+mod doors;
 mod file;
 pub mod keys;
 pub mod machine;
@@ -27,7 +28,7 @@ pub use reload::{Change, LIVE};
 use resolve::{Resolved, Surroundings, resolve};
 pub use secret::Secret;
 pub use settings::{
-    Authentication, Format, General, Http, Logging, Output, Runtime, Settings, Shown, Shutdown, Store,
+    Authentication, Format, General, Http, Logging, Output, Runtime, Settings, Shown, Shutdown, Store, Tls,
     WhenFull,
 };
 use typed::{ReadError, Typed, read_text};

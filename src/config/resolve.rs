@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::doors;
 use super::machine::Machine;
 use super::problem::Problem;
 use super::reader::Reader;
@@ -21,7 +22,6 @@ use super::value::{boolean, duration, shown, size, web_origin, whole, word};
 use crate::limits::{TTL_SECONDS_MAX, VALUES_IN_FLIGHT_MIN, WORKER_MEMORY_BYTES_MIN, WORKERS_MAX};
 
 const PORT: u64 = 7_020;
-const PORT_SSL: u64 = 7_021;
 const VALUE_BYTES_MAX: u64 = 7_340_032;
 const REQUEST_BYTES_MAX: u64 = 8_388_608;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,17 +68,17 @@ pub struct Surroundings {
 pub fn resolve(typed: &Typed, surroundings: Surroundings) -> Resolved {
     let Surroundings { file, machine, fresh_secret, insecure } = surroundings;
     let mut reader = Reader::new(typed);
-    let general = general(&mut reader, &machine);
-    let authentication = authentication(&mut reader, file.is_none().then_some(fresh_secret));
+    let (mut refusals, mut warnings) = (Vec::new(), Vec::new());
+    let (unix_socket, local_uids) = doors::unix_socket(&mut reader, &mut warnings);
+    let general = general(&mut reader, &machine, unix_socket, &mut refusals);
+    let authentication = authentication(&mut reader, local_uids, file.is_none().then_some(fresh_secret));
     let workers_typed =
         reader.one("runtime.workers", 0, |text| whole(text, 0, WORKERS_MAX as u64), u64::to_string);
     let pin_cores = switch(&mut reader, "runtime.pin_cores", false);
-    let mut refusals = Vec::new();
     let (workers, store) = store(&mut reader, &machine, workers_typed as usize, &mut refusals);
     let http = http(&mut reader);
     let logging = logging(&mut reader);
     let grace = span(&mut reader, "shutdown.grace", GRACE, Duration::ZERO, HOUR);
-    let mut warnings = Vec::new();
     later(&mut reader, &mut refusals, &mut warnings);
     let settings = Settings {
         file,
@@ -96,7 +96,12 @@ pub fn resolve(typed: &Typed, surroundings: Surroundings) -> Resolved {
     Resolved { settings, listing, secrets, problems, refusals }
 }
 
-fn general(reader: &mut Reader<'_>, machine: &Machine) -> General {
+fn general(
+    reader: &mut Reader<'_>,
+    machine: &Machine,
+    unix_socket: Option<PathBuf>,
+    refusals: &mut Vec<Problem>,
+) -> General {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let address = reader.one(
         "general.bind_address",
@@ -107,6 +112,8 @@ fn general(reader: &mut Reader<'_>, machine: &Machine) -> General {
     let port = reader.one("general.port", PORT, |text| whole(text, 0, 65_535), u64::to_string);
     General {
         listen: SocketAddr::new(address, port as u16),
+        tls: doors::tls(reader, address, port, refusals),
+        unix_socket,
         show_banner: switch(reader, "general.show_banner", true),
     }
 }
@@ -136,7 +143,11 @@ fn address(text: &str, machine: &Machine) -> Result<IpAddr, String> {
 }
 
 /// `fresh_secret` is there when the node runs without a file.
-fn authentication(reader: &mut Reader<'_>, fresh_secret: Option<Secret>) -> Authentication {
+fn authentication(
+    reader: &mut Reader<'_>,
+    local_uids: Vec<u32>,
+    fresh_secret: Option<Secret>,
+) -> Authentication {
     let enabled = switch(reader, "authentication.enabled", true);
     let given = reader.secret("authentication.secret_key");
     let fresh = fresh_secret.filter(|_| enabled && !reader.is_given("authentication.secret_key"));
@@ -159,6 +170,7 @@ fn authentication(reader: &mut Reader<'_>, fresh_secret: Option<Secret>) -> Auth
         leeway_seconds: leeway.as_secs(),
         require_exp: switch(reader, "authentication.require_exp", true),
         anonymous_head: switch(reader, "authentication.anonymous_head", false),
+        local_uids,
     }
 }
 
@@ -302,9 +314,6 @@ fn output(text: &str) -> Result<Output, String> {
 /// Settings of later versions: read, so that a file for them loads; refused where running without
 /// them would break what the file promises.
 fn later(reader: &mut Reader<'_>, refusals: &mut Vec<Problem>, warnings: &mut Vec<String>) {
-    reader.one("general.port_ssl", PORT_SSL, |text| whole(text, 0, 65_535), u64::to_string);
-    reader.text("general.ssl_certificate");
-    reader.text("general.ssl_certificate_key");
     reader.text("persistence.location");
     reader.one(
         "persistence.sync",
@@ -332,16 +341,6 @@ fn later(reader: &mut Reader<'_>, refusals: &mut Vec<Problem>, warnings: &mut Ve
             format!("{feature} is not in this version of Lucid ({}); {instead}", env!("CARGO_PKG_VERSION"));
         refusals.push(reader.problem(path, what));
     };
-    if switch(reader, "general.use_ssl", false) {
-        refuse(reader, "general.use_ssl", "TLS", "set it to false and let a proxy on this machine speak TLS");
-    }
-    if reader.text("general.unix_socket").is_some() {
-        refuse(reader, "general.unix_socket", "the Unix socket", "remove it and use general.port");
-    }
-    let uid = |text: &str| whole(text, 0, u64::from(u32::MAX));
-    if !reader.list("authentication.local_uids", Vec::new(), uid, u64::to_string).is_empty() {
-        refuse(reader, "authentication.local_uids", "the Unix socket", "remove it and use tokens");
-    }
     if reader.secret("authentication.previous_secret_key").is_some() {
         let instead = "remove it; a new secret_key makes all older tokens invalid at once";
         refuse(reader, "authentication.previous_secret_key", "a second secret", instead);

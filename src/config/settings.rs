@@ -37,8 +37,23 @@ pub struct Settings {
 pub struct General {
     /// Where plain HTTP is served. Port 0 lets the system choose one.
     pub listen: SocketAddr,
+    /// TLS, if it is on.
+    pub tls: Option<Tls>,
+    /// The file of the Unix socket, if there is to be one. At most 107 bytes.
+    pub unix_socket: Option<PathBuf>,
     /// Whether the node greets on its start.
     pub show_banner: bool,
+}
+
+/// TLS beside plain HTTP. Paths are as they were given: from the folder that the process runs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Where it is served. Port 0 lets the system choose one.
+    pub listen: SocketAddr,
+    /// The certificate chain, in PEM.
+    pub certificate: PathBuf,
+    /// Its private key, in PEM.
+    pub key: PathBuf,
 }
 
 /// Section `runtime`.
@@ -66,6 +81,8 @@ pub struct Authentication {
     pub require_exp: bool,
     /// Whether HEAD needs no credential.
     pub anonymous_head: bool,
+    /// Users whose processes need no credential on the Unix socket, and may do everything.
+    pub local_uids: Vec<u32>,
 }
 
 /// Section `store`.

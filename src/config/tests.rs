@@ -346,6 +346,9 @@ fn what_deserves_a_warning_gets_one() {
     assert!(warned(Case::new().with("store: {max_limit: 16MiB}")).contains("http.request_size_limit"));
     assert!(warned(Case::new().with("runtime: {workers: 5}")).contains("runtime.workers"));
     assert!(warned(Case::new().with("encryption: {iv: f0}")).contains("encryption.iv"));
+    assert!(
+        warned(Case::new().with("").variable("LUCID_AUTHENTICATION__LOCAL_UIDS", "0")).contains("local_uids")
+    );
     let case = Case::new().with("");
     let path = case.sources.config.clone().unwrap();
     use std::os::unix::fs::PermissionsExt;
@@ -510,8 +513,27 @@ fn every_mistake_in_a_file_is_refused_with_its_place() {
         ("general: {bind_address: ''}", "1:25: general.bind_address", "expected an address"),
         ("general: {bind_address: 'http://a'}", "1:25: general.bind_address", "expected an address"),
         ("general: {show_banner: maybe}", "1:24: general.show_banner", "true or false"),
-        ("general: {use_ssl: true}", "1:20: general.use_ssl", "not in this version"),
-        ("general: {unix_socket: /run/l.sock}", "1:24: general.unix_socket", "not in this version"),
+        ("general: {use_ssl: yes please}", "1:20: general.use_ssl", "true or false"),
+        (
+            "general: {use_ssl: true, ssl_certificate: a}",
+            "1:20: general.use_ssl",
+            "ssl_certificate_key is not given",
+        ),
+        (
+            "general: {use_ssl: true, ssl_certificate_key: a}",
+            "1:20: general.use_ssl",
+            "ssl_certificate is not given",
+        ),
+        (
+            "general: {use_ssl: true, ssl_certificate: a, ssl_certificate_key: b, port_ssl: 7020}",
+            "1:80: general.port_ssl",
+            "the same as general.port",
+        ),
+        (
+            &format!("general: {{unix_socket: {}}}", "s".repeat(108)),
+            "1:24: general.unix_socket",
+            "at most 107",
+        ),
         ("runtime: {workers: 129}", "1:20: runtime.workers", "from 0 to 128"),
         ("runtime: {workers: all}", "1:20: runtime.workers", "whole number"),
         ("runtime: {pin_cores: 1}", "1:22: runtime.pin_cores", "true or false"),
@@ -600,7 +622,7 @@ fn every_mistake_about_credentials_is_refused_with_its_place() {
         ("anonymous_head: x", "lucid.yml:1:34: authentication.anonymous_head", "true or false"),
         ("allow_weak_secret: x", "lucid.yml:1:37: authentication.allow_weak_secret", "true or false"),
         ("local_uids: [root]", "lucid.yml:1:30: authentication.local_uids", "whole number"),
-        ("local_uids: [0]", "lucid.yml:1:30: authentication.local_uids", "not in this version"),
+        ("local_uids: [4294967295]", "lucid.yml:1:30: authentication.local_uids", "4294967294"),
         (
             "previous_secret_key: x",
             "lucid.yml:1:39: authentication.previous_secret_key",
@@ -631,7 +653,7 @@ fn every_mistake_in_the_environment_is_refused_with_the_variable() {
         ("LUCID_GENERAL__PORT", "", "environment LUCID_GENERAL__PORT: general.port", "whole number"),
         ("LUCID_LOG", "loud", "environment LUCID_LOG: logging.level", "off, error"),
         ("LUCID_LOGGING__OUTPUTS", "stderr,void", "environment LUCID_LOGGING__OUTPUTS", "expected stderr"),
-        ("LUCID_GENERAL__USE_SSL", "true", "environment LUCID_GENERAL__USE_SSL", "not in this version"),
+        ("LUCID_GENERAL__USE_SSL", "true", "environment LUCID_GENERAL__USE_SSL", "is not given"),
         (
             "LUCID_GENERAL__PORT_FILE",
             "/nonexistent/x",

@@ -24,6 +24,11 @@ const QUEUE_BYTES: u64 = (CONNECTION_HOPS_MAX * size_of::<Slot>()) as u64;
 /// place in the poll.
 const CONNECTION_BYTES: u64 = (size_of::<Connection>() + 2 * size_of::<Familiar>() + 64) as u64;
 
+/// What TLS takes beside that: its keys, the records that it puts together, and what it has decrypted for
+/// a connection that has no room for it now. Counted whole for each, since what of it is in use is not to
+/// be seen from outside (PERF.md).
+const TLS_BYTES: u64 = 24 * 1_024;
+
 /// A buffer of one of two sizes.
 pub type Block = Box<[u8]>;
 
@@ -112,13 +117,13 @@ impl Buffers {
     }
 
     /// Counts a connection in.
-    pub fn count_connection(&mut self) {
-        self.bytes += CONNECTION_BYTES;
+    pub fn count_connection(&mut self, is_tls: bool) {
+        self.bytes += CONNECTION_BYTES + if is_tls { TLS_BYTES } else { 0 };
     }
 
     /// Counts a connection out.
-    pub fn discount_connection(&mut self) {
-        self.bytes -= CONNECTION_BYTES;
+    pub fn discount_connection(&mut self, is_tls: bool) {
+        self.bytes -= CONNECTION_BYTES + if is_tls { TLS_BYTES } else { 0 };
     }
 
     /// What a connection keeps for a client that reads slowly has become this much.

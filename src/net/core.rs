@@ -38,6 +38,8 @@ pub struct Core {
     pub(super) now: Now,
     /// The node is stopping: every answer is its connection's last.
     pub(super) draining: bool,
+    /// TLS handshakes that may still be worked on in this turn.
+    pub(super) handshakes_left: u32,
     /// Answers of the connection at hand, before they are written.
     pub(super) scratch: Vec<u8>,
     /// Room for parts of an operation that do not lie in its request.

@@ -1,8 +1,8 @@
 //! Listening sockets, and which reactor serves a connection.
 //!
-//! Every reactor listens on the same port (`SO_REUSEPORT`); the kernel spreads connections by hash,
-//! unevenly when they are few. A reactor with more than its share hands what it accepts to the one
-//! with the fewest. Out of descriptors, it waits and tries again: edge-triggered readiness would
+//! Every reactor listens on the same ports (`SO_REUSEPORT`); the kernel spreads connections by hash,
+//! unevenly when they are few. A Unix socket knows no such thing: one reactor listens for all. A reactor
+//! with more than its share hands what it accepts to the one with the fewest. Out of descriptors, it waits and tries again: edge-triggered readiness would
 //! not tell it a second time.
 
 use std::io;
@@ -10,13 +10,59 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry, Token};
+use rustix::net::sockopt::socket_peercred;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::clock::Now;
+use crate::shard::Arrival;
 
-/// A bound and listening socket, before a reactor has it.
+/// A bound and listening socket of TCP.
 pub type ListenerSocket = TcpListener;
+
+/// A listening socket, and what is spoken behind it.
+#[derive(Debug)]
+pub enum Door {
+    /// HTTP.
+    Plain(TcpListener),
+    /// HTTP in TLS.
+    Tls(TcpListener),
+    /// HTTP between processes of this machine.
+    Unix {
+        /// The socket.
+        listener: UnixListener,
+        /// Users whose processes need no credential (`authentication.local_uids`).
+        trusted_uids: Box<[u32]>,
+    },
+}
+
+impl Door {
+    fn accept(&self) -> io::Result<Arrival> {
+        match self {
+            Door::Plain(listener) => {
+                Ok(Arrival::Plain { socket: listener.accept()?.0.into(), trusted_uid: None })
+            }
+            Door::Tls(listener) => Ok(Arrival::Tls(listener.accept()?.0.into())),
+            Door::Unix { listener, trusted_uids } => {
+                let (stream, _) = listener.accept()?;
+                // Who connected, whoever has the descriptor now. Nobody that is unknown is trusted.
+                let uid = socket_peercred(&stream).ok().map(|peer| peer.uid.as_raw());
+                let trusted_uid = uid.filter(|uid| trusted_uids.contains(uid));
+                Ok(Arrival::Plain { socket: stream.into(), trusted_uid })
+            }
+        }
+    }
+
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Door::Plain(listener) | Door::Tls(listener) => {
+                registry.register(listener, token, Interest::READABLE)
+            }
+            Door::Unix { listener, .. } => registry.register(listener, token, Interest::READABLE),
+        }
+    }
+}
 
 /// Connections the kernel keeps for a reactor that has not accepted them yet.
 const ACCEPT_QUEUE: i32 = 4_096;
@@ -151,7 +197,7 @@ impl Loads {
 /// A reactor's listening socket.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
+    door: Door,
     /// There may be connections to accept.
     ready: bool,
     paused_until_ms: u64,
@@ -161,13 +207,18 @@ pub struct Listener {
 
 impl Listener {
     /// A listener that has not been told of any connection.
-    pub fn new(socket: TcpListener) -> Listener {
-        Listener { socket, ready: true, paused_until_ms: 0, reported_ms: 0 }
+    pub fn new(door: Door) -> Listener {
+        Listener { door, ready: true, paused_until_ms: 0, reported_ms: 0 }
     }
 
-    /// The socket, for registration.
-    pub fn socket_mut(&mut self) -> &mut TcpListener {
-        &mut self.socket
+    /// Has the system tell of connections under this token.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.door.register(registry, token)
+    }
+
+    /// Whether there may be connections to accept, now or after a pause.
+    pub fn is_ready(&self) -> bool {
+        self.ready
     }
 
     /// The system says that connections wait.
@@ -181,13 +232,13 @@ impl Listener {
     }
 
     /// The next connection, if one waits.
-    pub fn accept(&mut self, now: Now) -> Option<TcpStream> {
+    pub fn accept(&mut self, now: Now) -> Option<Arrival> {
         if !self.ready || now.unix_ms < self.paused_until_ms {
             return None;
         }
         loop {
-            match self.socket.accept() {
-                Ok((stream, _)) => return Some(stream),
+            match self.door.accept() {
+                Ok(arrival) => return Some(arrival),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => {
                         self.ready = false;

@@ -94,7 +94,7 @@ impl Backlog {
         self.held = Some(reservation);
     }
 
-    /// Writes as much as the socket takes.
+    /// Writes as much as the socket takes, what it holds back itself included.
     pub fn flush(&mut self, socket: &mut impl Write) -> io::Result<Written> {
         let mut total = 0;
         while !self.pieces.is_empty() {
@@ -116,7 +116,11 @@ impl Backlog {
                 return Ok(Written::Part(total));
             }
         }
-        Ok(Written::All)
+        match socket.flush() {
+            Ok(()) => Ok(Written::All),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Written::Part(total)),
+            Err(error) => Err(error),
+        }
     }
 
     fn advance(&mut self, mut sent: usize) {

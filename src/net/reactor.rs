@@ -13,7 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
@@ -26,13 +26,17 @@ use crate::net::connection::{Connection, Life};
 use crate::net::control::Control;
 use crate::net::core::{Core, Timeouts};
 use crate::net::helper::Helper;
-use crate::net::listener::{ACCEPTS_PER_TURN, Listener, Loads};
+use crate::net::listener::{ACCEPTS_PER_TURN, Door, Listener, Loads};
+use crate::net::socket::Socket;
 use crate::net::stalls::{Stalls, Unread};
 use crate::net::timers::Timers;
-use crate::shard::{Job, Mesh, Message, Shard};
+use crate::net::tls::{Acceptor, Certificates};
+use crate::shard::{Arrival, Job, Mesh, Message, Shard};
 
-const LISTENER: Token = Token(usize::MAX);
-const WAKER: Token = Token(usize::MAX - 1);
+const WAKER: Token = Token(usize::MAX);
+
+/// The token of the first listening socket; those of the others follow, and connections stand below.
+const FIRST_LISTENER: usize = usize::MAX - 8;
 
 /// Events taken from the system in one poll.
 const EVENTS_PER_POLL: usize = 1_024;
@@ -58,7 +62,9 @@ pub struct ReactorConfig {
     /// The way to the helper thread.
     pub helper: Helper,
     /// Where clients come in.
-    pub listener: TcpListener,
+    pub doors: Vec<Door>,
+    /// What clients of a TLS port are shown.
+    pub certificates: Option<Arc<Certificates>>,
     /// Connections of all reactors.
     pub loads: Loads,
     /// Most connections of the node.
@@ -79,7 +85,11 @@ pub struct ReactorConfig {
 #[derive(Debug)]
 pub struct Reactor {
     poll: Poll,
-    listener: Option<Listener>,
+    /// None any more once the node stops.
+    listeners: Vec<Listener>,
+    /// One of them may have connections to accept.
+    has_arrivals: bool,
+    acceptor: Option<Acceptor>,
     connections: Slab<Connection>,
     generation: u32,
     core: Core,
@@ -119,12 +129,16 @@ impl Reactor {
     /// # Errors
     /// What the system says when the listener cannot be registered.
     pub fn new(poll: Poll, config: ReactorConfig) -> io::Result<Reactor> {
-        let mut listener = Listener::new(config.listener);
-        poll.registry().register(listener.socket_mut(), LISTENER, Interest::READABLE)?;
+        let mut listeners: Vec<Listener> = config.doors.into_iter().map(Listener::new).collect();
+        for (number, listener) in listeners.iter_mut().enumerate() {
+            listener.register(poll.registry(), Token(FIRST_LISTENER + number))?;
+        }
         let now = config.clock.now();
         Ok(Reactor {
             poll,
-            listener: Some(listener),
+            listeners,
+            has_arrivals: true,
+            acceptor: config.certificates.map(Acceptor::new),
             connections: Slab::new(),
             generation: 0,
             core: Core {
@@ -138,6 +152,7 @@ impl Reactor {
                 timeouts: config.timeouts,
                 now,
                 draining: false,
+                handshakes_left: 0,
                 scratch: Vec::with_capacity(128 * 1_024),
                 operands: Scratch::default(),
                 scans: VecDeque::new(),
@@ -169,11 +184,16 @@ impl Reactor {
             self.control.turn();
             self.core.now = self.clock.now();
             self.core.api.tick(Clock::wall_seconds());
+            self.core.handshakes_left = self.acceptor.as_ref().map_or(0, Acceptor::handshakes_per_turn);
             let mut woken = false;
             for event in &events {
                 match event.token() {
-                    LISTENER => self.listener.iter_mut().for_each(Listener::readiness),
                     WAKER => woken = true,
+                    Token(number) if number >= FIRST_LISTENER => {
+                        let listener = self.listeners.get_mut(number - FIRST_LISTENER);
+                        listener.into_iter().for_each(Listener::readiness);
+                        self.has_arrivals = true;
+                    }
                     Token(id) => {
                         if let Some(connection) = self.connections.get_mut(id) {
                             let hung_up = event.is_read_closed() || event.is_error();
@@ -188,7 +208,9 @@ impl Reactor {
             }
             self.drive();
             // After that, so that whoever left has made room.
-            self.accept();
+            if self.has_arrivals {
+                self.accept();
+            }
             self.stop();
             self.exchange();
             self.scan();
@@ -213,7 +235,9 @@ impl Reactor {
                 timeout_ms = Some(timeout_ms.map_or(ms, |bound| bound.min(ms)));
             }
         };
-        bound(self.listener.as_ref().and_then(|listener| listener.sleep_ms(now)));
+        if self.has_arrivals {
+            self.listeners.iter().for_each(|listener| bound(listener.sleep_ms(now)));
+        }
         bound(self.core.shard.next_sweep_ms().map(|due_ms| due_ms.saturating_sub(now.unix_ms)));
         let sleeps = timeout_ms != Some(0);
         if sleeps {
@@ -242,48 +266,66 @@ impl Reactor {
         });
     }
 
+    /// Takes new connections, a share of the turn from each door.
+    #[inline(never)]
     fn accept(&mut self) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            let now = self.core.now;
-            let Some(stream) = self.listener.as_mut().and_then(|listener| listener.accept(now)) else {
-                return;
-            };
-            if self.loads.total() >= self.connections_max {
-                self.turn_away(stream);
-                continue;
+        let now = self.core.now;
+        let share = ACCEPTS_PER_TURN / self.listeners.len().max(1);
+        for number in 0..self.listeners.len() {
+            for _ in 0..share {
+                let Some(arrival) = self.listeners[number].accept(now) else { break };
+                self.place(arrival);
             }
-            let me = self.core.mesh.me();
-            let to = self.loads.place(me);
-            if to == me {
-                self.loads.add(me);
-                self.adopt(stream);
-                continue;
-            }
-            // Counted before it goes, since it may have ended there before the call is back.
-            self.loads.add(to);
-            if let Err(stream) = self.core.mesh.hand_over(to, stream.into()) {
-                self.loads.remove(to);
-                self.loads.add(me);
-                self.adopt(TcpStream::from_std(stream));
-            }
+        }
+        self.has_arrivals = self.listeners.iter().any(Listener::is_ready);
+    }
+
+    /// Finds the reactor that is to serve a new connection.
+    fn place(&mut self, arrival: Arrival) {
+        if self.loads.total() >= self.connections_max {
+            return self.turn_away(arrival);
+        }
+        let me = self.core.mesh.me();
+        let to = self.loads.place(me);
+        // Counted before it goes, since it may have ended there before the call is back.
+        self.loads.add(to);
+        if to == me {
+            self.adopt(arrival);
+        } else if let Err(arrival) = self.core.mesh.hand_over(to, arrival) {
+            self.loads.remove(to);
+            self.loads.add(me);
+            self.adopt(arrival);
         }
     }
 
-    /// Over the bound on connections: one answer, and out.
-    fn turn_away(&mut self, mut stream: TcpStream) {
-        let mut answer = Vec::new();
-        self.core.api.refuse(None, Problem::Busy, true, &mut answer);
-        let _ = io::Write::write(&mut stream, &answer);
+    /// Over the bound on connections: one answer, and out. Before a handshake there is nothing to say.
+    #[cold]
+    fn turn_away(&mut self, arrival: Arrival) {
+        if let Arrival::Plain { socket, .. } = arrival {
+            let mut answer = Vec::new();
+            self.core.api.refuse(None, Problem::Busy, true, &mut answer);
+            let _ = io::Write::write(&mut TcpStream::from(socket), &answer);
+        }
     }
 
     /// Serves a connection from now on. It is counted already.
-    fn adopt(&mut self, stream: TcpStream) {
+    fn adopt(&mut self, arrival: Arrival) {
+        let (stream, trusted_uid) = match arrival {
+            Arrival::Plain { socket, trusted_uid } => (Socket::Plain(TcpStream::from(socket)), trusted_uid),
+            Arrival::Tls(socket) => {
+                match self.acceptor.as_mut().map(|acceptor| acceptor.accept(TcpStream::from(socket))) {
+                    Some(Ok(stream)) => (Socket::Tls(Box::new(stream)), None),
+                    _ => return self.loads.remove(self.core.mesh.me()),
+                }
+            }
+        };
         self.generation = self.generation.wrapping_add(1);
-        let id = self.connections.insert(Connection::new(stream, self.generation, &self.core));
-        self.core.buffers.count_connection();
+        let connection = Connection::new(stream, trusted_uid, self.generation, &self.core);
+        self.core.buffers.count_connection(connection.is_tls());
+        let id = self.connections.insert(connection);
         let connection = &mut self.connections[id];
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if self.poll.registry().register(connection.stream_mut(), Token(id), interest).is_err() {
+        if self.poll.registry().register(connection.system_mut(), Token(id), interest).is_err() {
             self.close(id as u32);
             return;
         }
@@ -294,7 +336,7 @@ impl Reactor {
     fn close(&mut self, id: u32) {
         if let Some(connection) = self.connections.try_remove(id as usize) {
             self.loads.remove(self.core.mesh.me());
-            self.core.buffers.discount_connection();
+            self.core.buffers.discount_connection(connection.is_tls());
             drop(connection.dismantle(&mut self.core));
         }
     }
@@ -408,7 +450,7 @@ impl Reactor {
                         _ => self.core.mesh.recycle(job),
                     }
                 }
-                Some(Message::Handover(stream)) => self.adopt(TcpStream::from_std(stream)),
+                Some(Message::Handover(arrival)) => self.adopt(arrival),
                 None => break,
             }
         }
@@ -533,13 +575,13 @@ impl Reactor {
         }
     }
 
-    /// When the node stops: closes the listening socket, and once every reactor has done so, so that
+    /// When the node stops: closes the listening sockets, and once every reactor has done so, so that
     /// whoever sees a connection end finds no open door, ends what is idle.
     fn stop(&mut self) {
         if self.core.draining || self.state.phase() != Phase::Draining {
             return;
         }
-        if self.listener.take().is_some() {
+        if !std::mem::take(&mut self.listeners).is_empty() {
             self.loads.stop_listening();
             self.core.mesh.wake_all();
         }

@@ -6,7 +6,7 @@
 //! own bounds. Nothing here blocks.
 
 use std::collections::VecDeque;
-use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -26,8 +26,24 @@ pub enum Message {
     /// This is what came of it.
     Answer(Box<Job>),
     /// Please serve this connection: I have more than my share.
-    Handover(TcpStream),
+    Handover(Arrival),
 }
+
+/// A connection that was accepted, before anything was read of it.
+#[derive(Debug)]
+pub enum Arrival {
+    /// It speaks HTTP.
+    Plain {
+        /// Over TCP or a Unix socket.
+        socket: OwnedFd,
+        /// The user of a process of this machine that needs no credential.
+        trusted_uid: Option<u32>,
+    },
+    /// It is to speak TLS first, over TCP.
+    Tls(OwnedFd),
+}
+
+const _: () = assert!(size_of::<Message>() == 16, "an arrival must not make the queues larger");
 
 /// One reactor's ends of the queues to and from all others.
 #[derive(Debug)]
@@ -115,17 +131,17 @@ impl Mesh {
     }
 
     /// Hands a connection to another reactor; gives it back when that one's queue is busy.
-    pub fn hand_over(&mut self, to: usize, stream: TcpStream) -> Result<(), TcpStream> {
+    pub fn hand_over(&mut self, to: usize, arrival: Arrival) -> Result<(), Arrival> {
         match self.peers[to].as_mut() {
             Some(peer) if peer.to.slots() > MESH_QUEUE_MESSAGES - MESH_HANDOVERS_MAX => {
                 peer.unrung = true;
-                match peer.to.push(Message::Handover(stream)) {
+                match peer.to.push(Message::Handover(arrival)) {
                     Ok(()) => Ok(()),
-                    Err(rtrb::PushError::Full(Message::Handover(stream))) => Err(stream),
+                    Err(rtrb::PushError::Full(Message::Handover(arrival))) => Err(arrival),
                     Err(_) => unreachable!("what does not fit comes back"),
                 }
             }
-            _ => Err(stream),
+            _ => Err(arrival),
         }
     }
 

@@ -17,6 +17,6 @@ mod mesh;
 pub use apply::Shard;
 pub use doorbell::Doorbell;
 pub use job::{Job, Ticket};
-pub use mesh::{Mesh, Message};
+pub use mesh::{Arrival, Mesh, Message};
 
 pub use crate::store::{Listed, Scan};

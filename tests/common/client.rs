@@ -1,7 +1,10 @@
 //! A client that sends exactly the bytes it is told to and reads answers one at a time.
 
+use rustls::{ClientConnection, StreamOwned};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use super::response::Response;
@@ -22,9 +25,16 @@ pub enum Trouble {
     Malformed(String),
 }
 
+/// What the bytes travel over.
+enum Wire {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
 /// One connection to a node.
 pub struct Client {
-    stream: TcpStream,
+    wire: Wire,
     unread: Vec<u8>,
     authorization: Option<String>,
 }
@@ -41,7 +51,33 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Client { stream, unread: Vec::new(), authorization: None })
+        Ok(Client::over(Wire::Tcp(stream)))
+    }
+
+    /// Opens a connection to a Unix socket, if there is one.
+    pub fn try_connect_unix(path: &Path) -> std::io::Result<Client> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Client::over(Wire::Unix(stream)))
+    }
+
+    /// A client over TLS that is ready.
+    pub fn over_tls(stream: StreamOwned<ClientConnection, TcpStream>) -> Client {
+        Client::over(Wire::Tls(Box::new(stream)))
+    }
+
+    fn over(wire: Wire) -> Client {
+        Client { wire, unread: Vec::new(), authorization: None }
+    }
+
+    /// The TLS it speaks.
+    #[track_caller]
+    pub fn tls(&mut self) -> &mut StreamOwned<ClientConnection, TcpStream> {
+        match &mut self.wire {
+            Wire::Tls(stream) => stream,
+            Wire::Tcp(_) | Wire::Unix(_) => panic!("no TLS"),
+        }
     }
 
     /// Presents this value of `Authorization` with every composed request from now on.
@@ -63,12 +99,20 @@ impl Client {
 
     /// Changes how long a read waits.
     pub fn set_patience(&self, patience: Duration) {
-        self.stream.set_read_timeout(Some(patience)).expect("a timeout above zero");
+        match &self.wire {
+            Wire::Unix(stream) => stream.set_read_timeout(Some(patience)),
+            Wire::Tcp(_) | Wire::Tls(_) => self.stream().set_read_timeout(Some(patience)),
+        }
+        .expect("a timeout above zero");
     }
 
     /// The socket itself, for a thread that writes while another reads, or for its options.
     pub fn stream(&self) -> &TcpStream {
-        &self.stream
+        match &self.wire {
+            Wire::Tcp(stream) => stream,
+            Wire::Tls(stream) => &stream.sock,
+            Wire::Unix(_) => panic!("not over TCP"),
+        }
     }
 
     /// Sends bytes as they are.
@@ -78,17 +122,21 @@ impl Client {
 
     /// Sends bytes as they are, to a node that may have closed the connection.
     pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(bytes)
+        match &mut self.wire {
+            Wire::Tcp(stream) => stream.write_all(bytes),
+            Wire::Unix(stream) => stream.write_all(bytes),
+            Wire::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+        }
     }
 
     /// Says that nothing more will be sent.
     pub fn finish_sending(&self) {
-        self.stream.shutdown(Shutdown::Write).expect("an open socket");
+        self.stream().shutdown(Shutdown::Write).expect("an open socket");
     }
 
     /// Says that nothing more will be sent, to a node that may have closed the connection.
     pub fn finish_sending_if_open(&self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = self.stream().shutdown(Shutdown::Write);
     }
 
     /// The bytes of a request with `Host`, the credential, the given fields, and a length if it has a
@@ -199,7 +247,12 @@ impl Client {
             true => Trouble::Closed(reset),
             false => Trouble::Cut(String::from_utf8_lossy(&self.unread[..self.unread.len().min(500)]).into()),
         };
-        match self.stream.read(&mut block) {
+        let read = match &mut self.wire {
+            Wire::Tcp(stream) => stream.read(&mut block),
+            Wire::Unix(stream) => stream.read(&mut block),
+            Wire::Tls(stream) => stream.read(&mut block),
+        };
+        match read {
             Ok(0) => Err(ended(false)),
             Ok(count) => {
                 self.unread.extend_from_slice(&block[..count]);
@@ -237,7 +290,7 @@ impl Client {
             return true;
         }
         self.set_patience(patience);
-        let heard = !matches!(self.stream.peek(&mut [0]), Err(error) if
+        let heard = !matches!(self.stream().peek(&mut [0]), Err(error) if
             matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
         self.set_patience(PATIENCE);
         heard

@@ -12,6 +12,7 @@ pub mod node;
 pub mod process;
 pub mod random;
 pub mod response;
+pub mod tls;
 pub mod token;
 pub mod transcript;
 

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::client::Client;
+use super::tls::Pair;
 use super::{process, token};
 
 /// How long a node may take to start or to end before it counts as hung.
@@ -28,6 +29,7 @@ pub struct Setup {
     before: Vec<String>,
     /// What runs the node in its turn.
     runner: Vec<&'static str>,
+    files: Vec<(&'static str, String)>,
 }
 
 impl Setup {
@@ -38,6 +40,7 @@ impl Setup {
             environment: Vec::new(),
             before: Vec::new(),
             runner: Vec::new(),
+            files: Vec::new(),
         };
         setup.set("general.port", 0);
         setup.set("general.bind_address", "127.0.0.1");
@@ -62,6 +65,19 @@ impl Setup {
             keys.remove(key);
         }
         self
+    }
+
+    /// Puts a file into the folder that the node runs in.
+    pub fn place(&mut self, name: &'static str, text: impl Into<String>) -> &mut Setup {
+        self.files.push((name, text.into()));
+        self
+    }
+
+    /// Serves TLS with this pair, on a free port.
+    pub fn tls(&mut self, pair: &Pair) -> &mut Setup {
+        self.place("cert.pem", &*pair.certificate).place("key.pem", &*pair.key);
+        self.set("general.use_ssl", true).set("general.port_ssl", 0);
+        self.set("general.ssl_certificate", "cert.pem").set("general.ssl_certificate_key", "key.pem")
     }
 
     /// How many reactors serve.
@@ -124,6 +140,9 @@ impl Setup {
             .open(&path)
             .expect("a new file");
         file.write_all(self.file().as_bytes()).expect("room for a file");
+        for (name, text) in &self.files {
+            std::fs::write(folder.path().join(name), text).expect("room for a file");
+        }
         let mut line = self.before.join(" && ");
         line.push_str(if line.is_empty() { "exec \"$0\" \"$@\"" } else { " && exec \"$0\" \"$@\"" });
         let mut words: Vec<OsString> = vec!["sh".into(), "-c".into(), line.into()];
@@ -298,6 +317,7 @@ pub struct Node {
     running: Running,
     folder: tempfile::TempDir,
     address: SocketAddr,
+    tls_address: Option<SocketAddr>,
     listening: String,
     ended: bool,
 }
@@ -315,7 +335,13 @@ impl Node {
         let address = line.split("listening on http://").nth(1).expect("just found");
         let address = address.split_whitespace().next().unwrap_or_default().trim_end_matches('/');
         let address = address.parse().unwrap_or_else(|_| panic!("no address in {line:?}"));
-        Node { running, folder, address, listening: line, ended: false }
+        let tls_address = setup.files.iter().any(|(name, _)| *name == "cert.pem").then(|| {
+            let line =
+                running.line_with("listening on https://").unwrap_or_else(|trouble| panic!("{trouble}"));
+            let address = line.split("listening on https://").nth(1).expect("just found");
+            address.trim().parse().unwrap_or_else(|_| panic!("no address in {line:?}"))
+        });
+        Node { running, folder, address, tls_address, listening: line, ended: false }
     }
 
     /// Starts a node that is expected to refuse its service.
@@ -330,6 +356,21 @@ impl Node {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it serves TLS.
+    pub fn tls_address(&self) -> SocketAddr {
+        self.tls_address.expect("a node with TLS")
+    }
+
+    /// Waits until it has written this to stderr so many times.
+    #[track_caller]
+    pub fn wait_for_stderr(&self, text: &str, times: usize) {
+        let began = Instant::now();
+        while self.stderr().matches(text).count() < times {
+            assert!(began.elapsed() < PATIENCE, "no {text:?} in {}", self.stderr());
+            std::thread::yield_now();
+        }
     }
 
     /// The line that said where.

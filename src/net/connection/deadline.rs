@@ -1,6 +1,6 @@
 //! How long a client may take, and what happens when it takes longer.
 //!
-//! A head has its time from its first byte; a body has that time and a second for each KiB that has
+//! A TLS handshake has its time from the beginning, a head from its first byte; a body has that time and a second for each KiB that has
 //! come; output must be read; between requests a connection may idle. A slow request is answered
 //! 408, everything else ends silently.
 
@@ -17,6 +17,8 @@ const BODY_BYTES_PER_SECOND_MIN: u64 = 1_024;
 /// What a connection is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deadline {
+    /// The rest of a TLS handshake.
+    Handshake,
     /// A request.
     Idle,
     /// The rest of a head.
@@ -41,6 +43,7 @@ impl Connection {
         let now_ms = core.now.unix_ms;
         let deadline = match (&self.stage, &self.intake) {
             (Stage::Lingering { .. }, _) => Deadline::Linger,
+            (Stage::Handshaking, _) => Deadline::Handshake,
             _ if self.backlog.is_some() => Deadline::Write,
             (_, Intake::InBlock { .. } | Intake::Upload(_) | Intake::Skip { .. }) => match self.deadline {
                 body @ Deadline::Body { .. } if !self.upload_waits() => body,
@@ -52,10 +55,10 @@ impl Connection {
         let unchanged = deadline == self.deadline;
         self.deadline = deadline;
         self.deadline_ms = match deadline {
-            Deadline::Head | Deadline::Linger if unchanged => return,
+            Deadline::Head | Deadline::Linger | Deadline::Handshake if unchanged => return,
             Deadline::Write if unchanged && !progress => return,
             Deadline::Idle | Deadline::Write => now_ms + core.timeouts.idle_ms,
-            Deadline::Head => now_ms + core.timeouts.head_ms,
+            Deadline::Head | Deadline::Handshake => now_ms + core.timeouts.head_ms,
             Deadline::Linger => now_ms + LINGER_MS,
             Deadline::Body { started_ms } => {
                 let received = match &self.intake {

@@ -6,14 +6,13 @@
 
 use std::io::{self, IoSlice};
 
-use mio::net::TcpStream;
-
 use super::{Connection, Intake, Life, Stage, State};
 use crate::api::{Call, Decoded, Gather, Problem, Tail, Work};
 use crate::http::response;
 use crate::memory::Reservation;
 use crate::net::core::Core;
-use crate::net::output::{Backlog, Written, write_slices};
+use crate::net::output::{Backlog, Written};
+use crate::net::socket::Socket;
 use crate::shard::{Job, Ticket};
 
 /// Output gathered before it is offered to the socket in the middle of a turn.
@@ -29,7 +28,7 @@ impl Connection {
                     self.backlog = None;
                     progress = true;
                 }
-                Ok(Written::Part(sent)) => progress = sent > 0,
+                Ok(Written::Part(sent)) => progress = sent > 0 || self.stream.take_progress(),
                 Err(_) => return Life::Over,
             }
         }
@@ -289,7 +288,7 @@ fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) {
 /// Offers gathered answers and the value behind them to the socket in one call, and keeps what it
 /// does not take.
 fn send(
-    stream: &mut TcpStream,
+    stream: &mut Socket,
     backlog: &mut Option<Box<Backlog>>,
     scratch: &mut Vec<u8>,
     tail: Tail<'_>,
@@ -303,8 +302,8 @@ fn send(
         0
     } else {
         let written = match value {
-            [] => write_slices(stream, &[IoSlice::new(scratch)])?,
-            value => write_slices(stream, &[IoSlice::new(scratch), IoSlice::new(value)])?,
+            [] => stream.write_slices(&[IoSlice::new(scratch)])?,
+            value => stream.write_slices(&[IoSlice::new(scratch), IoSlice::new(value)])?,
         };
         match written {
             Written::All => {

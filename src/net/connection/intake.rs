@@ -3,9 +3,7 @@
 //! Each head is admitted once, in the order of arrival. A body that fits stays in the block; any
 //! other is an [`Upload`]. A request for another core leaves for it as soon as it is complete.
 
-use std::io::{self, Read};
-
-use mio::net::TcpStream;
+use std::io;
 
 use super::{Connection, Deadline, Intake, Life, Slot, Stage, State};
 use crate::api::{Call, Problem};
@@ -24,12 +22,17 @@ impl Connection {
         if self.backlog.is_some() {
             return Life::Open;
         }
-        if let Stage::Lingering { .. } = self.stage {
-            return self.discard(core);
+        match self.stage {
+            Stage::Lingering { .. } => return self.discard(core),
+            Stage::Handshaking => return self.shake_hands(core),
+            Stage::Open | Stage::Closing | Stage::ClosingUnread => {}
         }
         self.parse(core, id);
         if self.can_read() && self.read(core).is_err() {
             return Life::Over;
+        }
+        if self.is_tls() {
+            self.note_tls();
         }
         self.parse(core, id);
         Life::Open
@@ -47,7 +50,7 @@ impl Connection {
         if room.is_empty() {
             return Ok(());
         }
-        match read_some(&mut self.stream, room)? {
+        match self.stream.read_some(room)? {
             Some(0) => self.ended = true,
             Some(count) => {
                 self.readable = count == room.len() || self.hung_up;
@@ -67,7 +70,7 @@ impl Connection {
             && budget > 0
         {
             let room_bytes = rest.len().min(budget);
-            let Some(count) = read_some(&mut self.stream, &mut rest[..room_bytes])? else {
+            let Some(count) = self.stream.read_some(&mut rest[..room_bytes])? else {
                 self.readable = false;
                 return Ok(());
             };
@@ -440,7 +443,7 @@ impl Connection {
         let mut block = core.buffers.large();
         let mut life = Life::Open;
         for _ in 0..UPLOAD_BYTES_PER_TURN / BLOCK_BYTES {
-            match (read_some(&mut self.stream, &mut block), &mut self.stage) {
+            match (self.stream.read_some(&mut block), &mut self.stage) {
                 (Ok(Some(count)), Stage::Lingering { left }) if count > 0 && *left > 0 => {
                     *left = left.saturating_sub(count as u64);
                 }
@@ -456,17 +459,5 @@ impl Connection {
         }
         core.buffers.give_back(block);
         life
-    }
-}
-
-/// Reads once. `None` when there is nothing to read now, 0 at the end.
-fn read_some(stream: &mut TcpStream, room: &mut [u8]) -> io::Result<Option<usize>> {
-    loop {
-        return match stream.read(room) {
-            Ok(count) => Ok(Some(count)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => Err(error),
-        };
     }
 }

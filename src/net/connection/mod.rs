@@ -11,25 +11,30 @@
 mod deadline;
 mod delivery;
 mod dispatch;
+mod handshake;
 mod intake;
 
 use std::collections::VecDeque;
-use std::net::Shutdown;
 
 use mio::net::TcpStream;
 
 use crate::api::{Call, Decoded, Gather, Problem};
 use crate::auth::{Remembered, Vouched};
 use crate::http::{Familiar, Request};
-use crate::limits::{BLOCK_BYTES, CONNECTION_HOPS_MAX, SMALL_BLOCK_BYTES};
+use crate::limits::{BLOCK_BYTES, CONNECTION_HOPS_MAX, SMALL_BLOCK_BYTES, TLS_OUTPUT_BYTES_MAX};
 use crate::memory::Reservation;
 use crate::net::body::{Body, Upload};
 use crate::net::buffers::Block;
 use crate::net::core::Core;
 use crate::net::output::Backlog;
+use crate::net::socket::Socket;
 use crate::net::stalls::Unread;
 use crate::shard::Job;
 use deadline::Deadline;
+
+/// What a TLS connection whose client does not read holds beside its backlog: records it could not send,
+/// and what was decrypted before it stopped reading.
+const TLS_BACKLOG_BYTES: u64 = TLS_OUTPUT_BYTES_MAX as u64 + 32 * 1_024;
 
 /// Bytes thrown away at most while lingering.
 const LINGER_BYTES_MAX: u64 = 64 * 1_024 * 1_024;
@@ -104,7 +109,7 @@ pub enum Life {
 /// One client.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Socket,
     /// Which user of its place in the reactor this is.
     pub generation: u32,
     block: Option<Block>,
@@ -151,6 +156,8 @@ pub struct Connection {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
+    /// TLS has yet to be agreed on.
+    Handshaking,
     Open,
     /// Its last answer was given, as the client asked for; drop it when that is sent.
     Closing,
@@ -164,7 +171,11 @@ enum Stage {
 
 impl Connection {
     /// A connection just accepted.
-    pub fn new(stream: TcpStream, generation: u32, core: &Core) -> Connection {
+    pub fn new(stream: Socket, trusted_uid: Option<u32>, generation: u32, core: &Core) -> Connection {
+        let (stage, deadline, patience_ms) = match stream {
+            Socket::Tls(_) => (Stage::Handshaking, Deadline::Handshake, core.timeouts.head_ms),
+            Socket::Plain(_) => (Stage::Open, Deadline::Idle, core.timeouts.idle_ms),
+        };
         Connection {
             stream,
             generation,
@@ -184,21 +195,26 @@ impl Connection {
             backlog: None,
             backlog_bytes: 0,
             stalled_since_ms: 0,
-            remembered: Remembered::default(),
+            remembered: Remembered::of_peer(trusted_uid),
             readable: true,
             hung_up: false,
             ended: false,
-            stage: Stage::Open,
-            deadline: Deadline::Idle,
-            deadline_ms: core.now.unix_ms + core.timeouts.idle_ms,
+            stage,
+            deadline,
+            deadline_ms: core.now.unix_ms + patience_ms,
             timer_slot: 0,
             listed: false,
         }
     }
 
     /// The socket, for registration.
-    pub fn stream_mut(&mut self) -> &mut TcpStream {
-        &mut self.stream
+    pub fn system_mut(&mut self) -> &mut TcpStream {
+        self.stream.system_mut()
+    }
+
+    /// Whether it speaks TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.stream, Socket::Tls(_))
     }
 
     /// Notes what the system said about the socket.
@@ -214,6 +230,9 @@ impl Connection {
 
     /// Whether nothing of a request is here, as far as is known, and nothing of an answer is left.
     pub fn is_idle(&self) -> bool {
+        if self.stage == Stage::Handshaking {
+            return true;
+        }
         self.queue.is_none()
             && self.backlog.is_none()
             && self.start == self.end
@@ -230,7 +249,7 @@ impl Connection {
     /// Whether another turn would find something to do without hearing from the system first.
     pub fn is_runnable(&self) -> bool {
         if self.backlog.is_some() {
-            return false;
+            return self.stream.is_paused();
         }
         match self.stage {
             Stage::Lingering { .. } => self.readable,
@@ -289,10 +308,10 @@ impl Connection {
 
     /// Tells the reactor what the backlog holds, so that it is counted.
     fn note_backlog(&mut self, core: &mut Core, id: u32) {
-        let (bytes, holds_large) = self
-            .backlog
-            .as_ref()
-            .map_or((0, false), |backlog| (backlog.copied_bytes(), backlog.holds_large()));
+        let (bytes, holds_large) = self.backlog.as_ref().map_or((0, false), |backlog| {
+            let tls_bytes = if self.is_tls() { TLS_BACKLOG_BYTES } else { 0 };
+            (backlog.copied_bytes() + tls_bytes, backlog.holds_large())
+        });
         if bytes != self.backlog_bytes {
             core.buffers.recount_backlog(&mut self.backlog_bytes, bytes);
         }
@@ -316,15 +335,21 @@ impl Connection {
             Stage::Closing if !self.readable && !core.draining => Life::Over,
             Stage::Closing | Stage::ClosingUnread if !self.ended => {
                 // Closing now would reset the connection and could take the answer with it.
-                if self.stream.shutdown(Shutdown::Write).is_err() {
-                    return Life::Over;
+                match self.stream.end_sending() {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.backlog = Some(Box::default());
+                        self.set_deadline(core, false);
+                        return Life::Open;
+                    }
+                    Err(_) => return Life::Over,
                 }
                 self.stage = Stage::Lingering { left: LINGER_BYTES_MAX };
                 self.readable = true;
                 self.set_deadline(core, false);
                 Life::Open
             }
-            Stage::Lingering { .. } if !self.ended => {
+            Stage::Lingering { .. } | Stage::Handshaking if !self.ended => {
                 self.set_deadline(core, false);
                 Life::Open
             }
@@ -380,7 +405,10 @@ impl Connection {
     }
 
     /// Gives its buffers back.
-    pub fn dismantle(mut self, core: &mut Core) -> TcpStream {
+    pub fn dismantle(mut self, core: &mut Core) -> Socket {
+        if self.backlog.is_none() {
+            self.stream.part();
+        }
         core.buffers.recount_backlog(&mut self.backlog_bytes, 0);
         if let Some(block) = self.block.take() {
             core.buffers.give_back(block);
