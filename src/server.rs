@@ -15,7 +15,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::api::{Api, ApiConfig, NodeState, Phase};
-use crate::auth::{Epoch, Verifier, VerifierConfig, root_token};
+use crate::auth::{Brake, Ledger, NoRandomness, Trust, Verifier, VerifierConfig, root_token};
 use crate::clock::Clock;
 use crate::config::{Settings, WhenFull};
 use crate::etag::Tags;
@@ -124,14 +124,8 @@ pub fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u3
     let tags = Tags::new(boot_id);
     let state = Arc::new(NodeState::default());
     let loads = Loads::new(workers);
-    let authentication = &settings.authentication;
-    let verifier = Arc::new(Verifier::new(VerifierConfig {
-        enabled: authentication.enabled,
-        secret: authentication.secret_key.expose().as_bytes(),
-        leeway_seconds: authentication.leeway_seconds,
-        require_exp: authentication.require_exp,
-    }));
-    let epoch = Epoch::default();
+    let trust = trust(settings)?;
+    let brake = settings.databases.password.is_some().then(Brake::new);
 
     let mut polls = Vec::new();
     let mut bells = Vec::new();
@@ -163,8 +157,8 @@ pub fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u3
             hasher.clone(),
         )?;
         let api = Api::new(ApiConfig {
-            verifier: verifier.clone(),
-            epoch: epoch.clone(),
+            trust: trust.clone(),
+            brake: brake.clone(),
             hasher: hasher.clone(),
             tags,
             shards: workers,
@@ -172,9 +166,16 @@ pub fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u3
             request_bytes_max: settings.http.request_bytes_max,
             default_ttl: settings.store.default_ttl_seconds,
             cors_origins: settings.http.cors_origins.clone(),
-            anonymous_head: authentication.anonymous_head,
+            anonymous_head: settings.authentication.anonymous_head,
             state: state.clone(),
         });
+        let api = match reactors.is_empty() {
+            true => {
+                let ledger = Ledger::new(&trust, memory.clone(), workers, Clock::wall_seconds());
+                api.with_ledger(ledger.map_err(no_randomness)?)
+            }
+            false => api,
+        };
         let config = ReactorConfig {
             api,
             shard: Shard::new(store, tags),
@@ -194,6 +195,29 @@ pub fn reactors(settings: &Settings, listeners: Vec<ListenerSocket>, boot_id: u3
         reactors.push(Reactor::new(poll, config)?);
     }
     Ok(Reactors { reactors, state, bells, loads })
+}
+
+/// What this node judges credentials by.
+fn trust(settings: &Settings) -> io::Result<Trust> {
+    let authentication = &settings.authentication;
+    let mut verifier = Verifier::new(VerifierConfig {
+        enabled: authentication.enabled,
+        secret: authentication.secret_key.expose().as_bytes(),
+        leeway_seconds: authentication.leeway_seconds,
+        require_exp: authentication.require_exp,
+    });
+    if let Some(previous) = &authentication.previous_secret_key {
+        verifier = verifier.with_previous(previous.expose().as_bytes());
+    }
+    let trust = Trust::new(verifier).map_err(no_randomness)?;
+    Ok(match &settings.databases.password {
+        Some(password) => trust.with_password(password.expose().as_bytes()),
+        None => trust,
+    })
+}
+
+fn no_randomness(_: NoRandomness) -> io::Error {
+    io::Error::other("the system gives no random bytes")
 }
 
 impl Node {

@@ -212,7 +212,11 @@ impl Connection {
         self.deadline = Deadline::Idle;
         match admitted {
             Ok(call) => self.admitted(request, call, core, id),
-            Err(problem) => self.rejected(request, problem, core),
+            Err(problem) => {
+                let address = || self.stream.peer_addr().ok().map(|peer| peer.ip());
+                let problem = core.api.brake(problem, address, core.now);
+                self.rejected(request, problem, core);
+            }
         }
         true
     }
