@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Validation};
 use lucid::auth::{
-    Authenticator, Fields, Form, Grants, Identity, Remembered, Trust, Unauthorized, Verifier, VerifierConfig,
+    Authenticator, Form, Grants, Identity, Remembered, Trust, Unauthorized, Verifier, VerifierConfig,
     root_token, sign,
 };
 use lucid::clock::Clock;
@@ -154,8 +154,7 @@ fn every_hostile_token_is_refused() {
     let trust = Trust::new(verifier(SECRET.as_bytes())).unwrap();
     let mut authenticator = Authenticator::new(trust);
     let mut admit = |remembered: &mut Remembered, token: &str| {
-        let fields = Fields { token: Some(token.as_bytes()), authorization: None };
-        authenticator.admit(remembered, fields, false, NOW)
+        authenticator.check(remembered, Some(token.as_bytes()), NOW)
     };
     let mut remembered = Remembered::default();
     for (what, token) in &tokens {

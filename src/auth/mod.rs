@@ -248,9 +248,9 @@ impl Authenticator {
         vouched.as_ref().ok_or(Unauthorized::Missing)
     }
 
-    /// Admits by a credential as [`credential`] finds it. Who was let in a moment ago and would not be now
+    /// Admits by a credential as [`credential`] finds it, while authentication is on. Who was let in a moment ago and would not be now
     /// is looked at again: an API key is remembered for a minute at a time.
-    fn check(
+    pub fn check(
         &mut self,
         remembered: &mut Remembered,
         presented: Option<&[u8]>,

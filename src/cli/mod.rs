@@ -12,6 +12,7 @@ pub mod server;
 pub mod settings;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -43,6 +44,10 @@ const SETTINGS_EXAMPLE: &str = "\
 Example:
   lucid settings | grep port";
 
+const OPENAPI_EXAMPLE: &str = "\
+Example:
+  lucid openapi > openapi.yaml";
+
 /// A fast in-memory key-value node spoken to over HTTP
 #[derive(Debug, Parser)]
 #[command(name = "lucid", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 100)]
@@ -69,6 +74,9 @@ enum Verb {
     /// Show every setting with its origin, secrets masked
     #[command(after_help = SETTINGS_EXAMPLE)]
     Settings(SettingsArgs),
+    /// Print the OpenAPI document of the endpoints, in YAML
+    #[command(after_help = OPENAPI_EXAMPLE)]
+    Openapi,
 }
 
 /// Arguments of `lucid init`.
@@ -121,6 +129,7 @@ pub fn run() -> ExitCode {
         Verb::Init(args) => init::run(&args, config),
         Verb::Server(args) => server::run(args, config, line.no_banner),
         Verb::Settings(args) => settings::run(&args, config, line.no_banner),
+        Verb::Openapi => openapi(),
     };
     result.unwrap_or_else(|failure| failure.report())
 }
@@ -140,6 +149,15 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
             ExitCode::from(error.exit_code() as u8)
         }
     }
+}
+
+/// Prints the OpenAPI document.
+fn openapi() -> Result<ExitCode, Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(crate::api::openapi::document().as_bytes()).and_then(|()| out.flush()).map_err(
+        |error| Failure::new(Exit::Failed, format!("cannot write to the standard output: {error}")),
+    )?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Flags that stand for settings: path, value, and the flag as it is typed.
@@ -201,7 +219,7 @@ mod tests {
         for verb in CommandLine::command().get_subcommands() {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
             let example = help.lines().nth(1).expect("an example").split('|').next().unwrap_or_default();
-            CommandLine::try_parse_from(example.split_whitespace())
+            CommandLine::try_parse_from(example.split('>').next().unwrap_or_default().split_whitespace())
                 .unwrap_or_else(|error| panic!("{example}: {error}"));
         }
     }
