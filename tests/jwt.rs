@@ -162,7 +162,7 @@ fn every_hostile_token_is_refused() {
         // Refused on a connection that has shown a good token too, and leaves that one good.
         assert!(admit(&mut remembered, &good).is_ok());
         for _ in 0..2 {
-            assert!(admit(&mut remembered, &token).is_err(), "{what}");
+            assert!(admit(&mut remembered, token).is_err(), "{what}");
         }
     }
 }
