@@ -91,8 +91,6 @@ pub enum Problem {
     MemberMissing(&'static str),
     /// A body with a member that is not what it must be, and why.
     MemberInvalid(&'static str),
-    /// A grant that is none. Bounded, as the client wrote it.
-    GrantUnknown(Box<str>),
     /// Nothing behind `/api/kv/`.
     KeyEmpty,
     /// It holds a `%` that two hexadecimal digits do not follow.
@@ -121,8 +119,9 @@ pub enum Problem {
     TtlContradiction,
     /// A content coding that the store does not keep.
     CodingUnsupported,
-    /// PATCH: no such operation. Bounded, as the client wrote it.
-    OperationUnknown(Box<str>),
+    /// No such operation or grant. Bounded, as the client wrote it. One variant for both: it is the only
+    /// one with something to drop, which is looked at behind every request.
+    Unheard(Unheard, Box<str>),
     /// PATCH: no operation at all.
     OperationMissing,
     /// PATCH `ttl` without a value.
@@ -159,6 +158,15 @@ pub enum Problem {
     StoreFull,
 }
 
+/// What a client named that there is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unheard {
+    /// An operation of PATCH or of a batch.
+    Operation,
+    /// A grant.
+    Grant,
+}
+
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Problem {
         Problem::Http(refusal)
@@ -180,13 +188,13 @@ impl Problem {
     /// An operation that is none: keeps a bounded part of what the client wrote.
     #[cold]
     pub fn operation_unknown(name: &str) -> Problem {
-        Problem::OperationUnknown(name.chars().take(ECHO_CHARS_MAX).collect())
+        Problem::Unheard(Unheard::Operation, name.chars().take(ECHO_CHARS_MAX).collect())
     }
 
     /// A grant that is none: keeps a bounded part of what the client wrote.
     #[cold]
     pub fn grant_unknown(name: &str) -> Problem {
-        Problem::GrantUnknown(name.chars().take(ECHO_CHARS_MAX).collect())
+        Problem::Unheard(Unheard::Grant, name.chars().take(ECHO_CHARS_MAX).collect())
     }
 
     /// The status alone.
@@ -229,7 +237,7 @@ impl Problem {
             Problem::CredentialsFull => (Status::InsufficientStorage, "credentials_full", "There is no room for more API keys and apps."),
             Problem::MemberMissing(_) => (Status::BadRequest, "member_missing", "The request body lacks a member."),
             Problem::MemberInvalid(_) => (Status::BadRequest, "member_invalid", "The request body has a member that cannot be taken."),
-            Problem::GrantUnknown(_) => (Status::BadRequest, "grant_unknown", "There is no such grant."),
+            Problem::Unheard(Unheard::Grant, _) => (Status::BadRequest, "grant_unknown", "There is no such grant."),
             Problem::KeyEmpty => (Status::BadRequest, "key_empty", "The key is missing."),
             Problem::KeyMalformed => (Status::BadRequest, "key_malformed", "The specified key cannot be read."),
             Problem::KeyTooLong => (Status::UriTooLong, "key_too_long", "The specified key is too long."),
@@ -244,7 +252,7 @@ impl Problem {
             Problem::TtlInvalid => (Status::BadRequest, "ttl_invalid", "The time-to-live is not valid."),
             Problem::TtlContradiction => (Status::BadRequest, "ttl_contradiction", "The times-to-live of the request disagree."),
             Problem::CodingUnsupported => (Status::UnsupportedMediaType, "coding_unsupported", "This content coding cannot be stored."),
-            Problem::OperationUnknown(_) => (Status::BadRequest, "operation_unknown", "Invalid Operation"),
+            Problem::Unheard(Unheard::Operation, _) => (Status::BadRequest, "operation_unknown", "Invalid Operation"),
             Problem::OperationMissing => (Status::BadRequest, "operation_missing", "The operation is missing."),
             Problem::ExpirationMissing => (Status::BadRequest, "expiration_missing", "Missing value for expiration."),
             Problem::ExpirationUnrecognized => (Status::BadRequest, "expiration_unrecognized",
@@ -273,7 +281,7 @@ impl Problem {
     /// The sentence, with the client's own words where they are part of it.
     pub fn message(&self) -> Cow<'static, str> {
         match self {
-            Problem::OperationUnknown(name) => format!("Invalid Operation \"{name}\".").into(),
+            Problem::Unheard(Unheard::Operation, name) => format!("Invalid Operation \"{name}\".").into(),
             _ => self.words().message.into(),
         }
     }
@@ -288,7 +296,7 @@ impl Problem {
             | Problem::MemberInvalid(why)
             | Problem::ItemInvalid(why) => (*why).into(),
             Problem::MemberMissing(name) => format!("it needs {name}").into(),
-            Problem::GrantUnknown(name) => format!("\"{name}\" is none").into(),
+            Problem::Unheard(Unheard::Grant, name) => format!("\"{name}\" is none").into(),
             Problem::TooManyFailures(seconds) => format!("try again in {seconds} s").into(),
             Problem::OutlivesMaker => "name an expiry that is not after the maker's".into(),
             Problem::CredentialsFull => "they may take an eighth of store.memory_limit".into(),

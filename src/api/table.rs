@@ -23,7 +23,7 @@ const fn whole_node(grant: Grants) -> Access {
 const fn key(method: Method, access: Access, body: Body, verb: Verb, doc: &'static Doc) -> Route {
     let endpoint = Endpoint::Key(verb);
     Route {
-        path: Path::Key("/api/kv/"),
+        path: Path::Key(KEY_PREFIX),
         method: Some(method),
         family: Family::Kv,
         access,
@@ -62,6 +62,12 @@ const PATCH: Access = scoped_any(Grants::KV_WRITE.union(Grants::KV_LOCK));
 
 /// A batch may read, write or delete.
 const BATCH: Access = scoped_any(Grants::KV_READ.union(Grants::KV_WRITE).union(Grants::KV_DELETE));
+
+/// What the path of a key begins with.
+pub const KEY_PREFIX: &str = "/api/kv/";
+
+/// So many rows, the first ones, are those of single keys, and no others are.
+pub const KEY_ROWS: usize = 4;
 
 /// The table.
 pub static ROUTES: [Route; 21] = [
@@ -405,6 +411,7 @@ pub static ROUTES: [Route; 21] = [
 const _: () = {
     let mut at = 0;
     while at < ROUTES.len() {
+        assert!(matches!(ROUTES[at].endpoint, Endpoint::Key(_)) == (at < KEY_ROWS));
         if let Access::Holders { forms, need, .. } = ROUTES[at].access {
             assert!(!need.grants().is_empty() && forms.intersects(Forms::BEARER));
         }

@@ -242,10 +242,22 @@ impl Authenticator {
         let is_known = matches!(vouched, Some(Vouched { known, epoch: made_in })
             if *made_in == epoch && known.identity.at(wall_seconds).is_ok());
         if !is_known {
-            let known = self.admit(remembered, fields(), basic, wall_seconds)?;
+            let known = self.admit_anew(remembered, fields(), basic, wall_seconds)?;
             *vouched = Some(Vouched { known, epoch });
         }
         vouched.as_ref().ok_or(Unauthorized::Missing)
+    }
+
+    /// Apart, so that what is needed seldom does not lie in the way of what is needed for every request.
+    #[inline(never)]
+    fn admit_anew(
+        &mut self,
+        remembered: &mut Remembered,
+        fields: Fields<'_>,
+        basic: bool,
+        wall_seconds: u64,
+    ) -> Result<Known, Unauthorized> {
+        self.admit(remembered, fields, basic, wall_seconds)
     }
 
     /// Admits by a credential as [`credential`] finds it, while authentication is on. Who was let in a moment ago and would not be now
