@@ -17,7 +17,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::api::{Api, ApiConfig, NodeState, Phase};
-use crate::auth::{Epoch, Verifier, VerifierConfig, root_token};
+use crate::auth::{Brake, Ledger, NoRandomness, Trust, Verifier, VerifierConfig, root_token};
 use crate::clock::Clock;
 use crate::config::{Settings, Tls, WhenFull};
 use crate::etag::Tags;
@@ -164,14 +164,8 @@ pub fn reactors(
     let tags = Tags::new(boot_id);
     let state = Arc::new(NodeState::default());
     let loads = Loads::new(workers);
-    let authentication = &settings.authentication;
-    let verifier = Arc::new(Verifier::new(VerifierConfig {
-        enabled: authentication.enabled,
-        secret: authentication.secret_key.expose().as_bytes(),
-        leeway_seconds: authentication.leeway_seconds,
-        require_exp: authentication.require_exp,
-    }));
-    let epoch = Epoch::default();
+    let trust = trust(settings)?;
+    let brake = settings.databases.password.is_some().then(Brake::new);
 
     let mut polls = Vec::new();
     let mut bells = Vec::new();
@@ -203,8 +197,8 @@ pub fn reactors(
             hasher.clone(),
         )?;
         let api = Api::new(ApiConfig {
-            verifier: verifier.clone(),
-            epoch: epoch.clone(),
+            trust: trust.clone(),
+            brake: brake.clone(),
             hasher: hasher.clone(),
             tags,
             shards: workers,
@@ -212,9 +206,16 @@ pub fn reactors(
             request_bytes_max,
             default_ttl,
             cors_origins: cors_origins.clone(),
-            anonymous_head: authentication.anonymous_head,
+            anonymous_head: settings.authentication.anonymous_head,
             state: state.clone(),
         });
+        let api = match reactors.is_empty() {
+            true => {
+                let ledger = Ledger::new(&trust, memory.clone(), workers, Clock::wall_seconds());
+                api.with_ledger(ledger.map_err(no_randomness)?)
+            }
+            false => api,
+        };
         let (steering, control) = connect();
         let config = ReactorConfig {
             api,
@@ -250,6 +251,29 @@ fn live(settings: &Settings) -> Live {
         default_ttl: settings.store.default_ttl_seconds,
         cors_origins: settings.http.cors_origins.clone(),
     }
+}
+
+/// What this node judges credentials by.
+fn trust(settings: &Settings) -> io::Result<Trust> {
+    let authentication = &settings.authentication;
+    let mut verifier = Verifier::new(VerifierConfig {
+        enabled: authentication.enabled,
+        secret: authentication.secret_key.expose().as_bytes(),
+        leeway_seconds: authentication.leeway_seconds,
+        require_exp: authentication.require_exp,
+    });
+    if let Some(previous) = &authentication.previous_secret_key {
+        verifier = verifier.with_previous(previous.expose().as_bytes());
+    }
+    let trust = Trust::new(verifier).map_err(no_randomness)?;
+    Ok(match &settings.databases.password {
+        Some(password) => trust.with_password(password.expose().as_bytes()),
+        None => trust,
+    })
+}
+
+fn no_randomness(_: NoRandomness) -> io::Error {
+    io::Error::other("the system gives no random bytes")
 }
 
 impl Node {

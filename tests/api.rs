@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use lucid::api::{Api, ApiConfig, Call, Gather, NodeState, Scratch, Tail, Work};
-use lucid::auth::{Epoch, Remembered, Verifier, VerifierConfig};
+use lucid::auth::{Remembered, Trust, Verifier, VerifierConfig};
 use lucid::clock::Now;
 use lucid::etag::Tags;
 use lucid::http::parse_head;
@@ -64,8 +64,8 @@ impl Node {
         let shards = (0..SHARDS).map(|_| shard()).collect();
         let verifier = VerifierConfig { enabled: false, secret: b"", leeway_seconds: 0, require_exp: true };
         let api = Api::new(ApiConfig {
-            verifier: Arc::new(Verifier::new(verifier)),
-            epoch: Epoch::default(),
+            trust: Trust::new(Verifier::new(verifier)).expect("randomness"),
+            brake: None,
             hasher,
             tags,
             shards: SHARDS,
@@ -142,6 +142,7 @@ impl Node {
                     let outcome = shard.apply(&operation, self.now);
                     gather.accept(index, &outcome);
                 }
+                Work::Errand(_) => panic!("no keys or apps here"),
                 Work::Scan(namespace, mut scan, _) => {
                     while !shard.scan(namespace, &mut scan, 7, self.now) {}
                     gather.accept_scan(index, scan);

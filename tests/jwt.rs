@@ -5,8 +5,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Validation};
 use lucid::auth::{
-    Authenticator, Epoch, Grants, Identity, Remembered, Unauthorized, Verifier, VerifierConfig, root_token,
-    sign,
+    Authenticator, Form, Grants, Identity, Remembered, Trust, Unauthorized, Verifier, VerifierConfig,
+    root_token, sign,
 };
 use lucid::clock::Clock;
 use lucid::limits::{CREDENTIAL_BYTES_MAX, JSON_DEPTH_MAX};
@@ -36,7 +36,7 @@ fn verifier(secret: &[u8]) -> Verifier {
 }
 
 fn verify(token: &str, now: u64) -> Result<Identity, Unauthorized> {
-    verifier(SECRET.as_bytes()).verify(token.as_bytes(), now)
+    verifier(SECRET.as_bytes()).verify(token.as_bytes(), now).map(|known| known.identity)
 }
 
 /// Signs two parts, already encoded, by the other implementation.
@@ -67,7 +67,10 @@ fn with_payload(payload: impl AsRef<[u8]>) -> String {
 #[test]
 fn the_vectors_of_the_original_are_admitted_by_their_times() {
     let identity = verify(UNTIL_2100, NOW).unwrap();
-    assert_eq!(identity, Identity { grants: Grants::ALL, not_before: 0, expires: 4_102_444_800 });
+    assert_eq!(
+        identity,
+        Identity { grants: Grants::ALL, form: Form::Jwt, not_before: 0, expires: 4_102_444_800 }
+    );
     assert!(verify(UNTIL_2100, 4_102_444_799).is_ok());
     assert_eq!(verify(UNTIL_2100, 4_102_444_800), Err(Unauthorized::Expired));
     assert_eq!(verify(UNTIL_2022, NOW), Err(Unauthorized::Expired));
@@ -98,8 +101,11 @@ fn the_secret_is_its_text_and_not_what_its_digits_encode() {
 #[test]
 fn the_vector_of_rfc_7515_is_admitted_in_its_time() {
     let verifier = verifier(&BASE64URL.decode(RFC_7515_A1_KEY).unwrap());
-    let identity = verifier.verify(RFC_7515_A1.as_bytes(), 1_300_819_379).unwrap();
-    assert_eq!(identity, Identity { grants: Grants::ALL, not_before: 0, expires: 1_300_819_380 });
+    let identity = verifier.verify(RFC_7515_A1.as_bytes(), 1_300_819_379).unwrap().identity;
+    assert_eq!(
+        identity,
+        Identity { grants: Grants::ALL, form: Form::Jwt, not_before: 0, expires: 1_300_819_380 }
+    );
     assert_eq!(verifier.verify(RFC_7515_A1.as_bytes(), 1_300_819_380), Err(Unauthorized::Expired));
 }
 
@@ -145,14 +151,18 @@ fn every_hostile_token_is_refused() {
     let tokens = hostile_tokens();
     assert!(tokens.len() >= 100, "{}", tokens.len());
     let good = with_claims(r#""sub":"good""#);
-    let mut authenticator = Authenticator::new(verifier(SECRET.as_bytes()).into(), Epoch::default());
+    let trust = Trust::new(verifier(SECRET.as_bytes())).unwrap();
+    let mut authenticator = Authenticator::new(trust);
+    let mut admit = |remembered: &mut Remembered, token: &str| {
+        authenticator.check(remembered, Some(token.as_bytes()), NOW)
+    };
     let mut remembered = Remembered::default();
     for (what, token) in &tokens {
         assert!(verify(token, NOW).is_err(), "{what}: {token}");
         // Refused on a connection that has shown a good token too, and leaves that one good.
-        assert!(authenticator.check(&mut remembered, Some(good.as_bytes()), NOW).is_ok());
+        assert!(admit(&mut remembered, &good).is_ok());
         for _ in 0..2 {
-            assert!(authenticator.check(&mut remembered, Some(token.as_bytes()), NOW).is_err(), "{what}");
+            assert!(admit(&mut remembered, token).is_err(), "{what}");
         }
     }
 }
@@ -538,7 +548,7 @@ proptest! {
         let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
         prop_assert_eq!(
             verify(&token, NOW),
-            Ok(Identity { grants: Grants::KV_LIST, not_before: 0, expires: exp })
+            Ok(Identity { grants: Grants::KV_LIST, form: Form::Jwt, not_before: 0, expires: exp })
         );
     }
 }

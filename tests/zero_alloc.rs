@@ -148,11 +148,19 @@ const KEYS_RECENT: usize = 10_000;
 /// What is asked for of each worker before anything is counted, with keys; three in eight are new.
 const WARM_UP_BYTES: usize = 20 * 1_024 * 1_024;
 
+fn api_key(address: SocketAddr) -> String {
+    let mut root = Client::connect(address).with_token(&token::root());
+    let order = br#"{"name":"key","grants":["kv:read","kv:write"],"prefix":"key-"}"#;
+    let made = root.call("POST", "/api/keys", &[], order).expect(201);
+    made.json()["key"].as_str().expect("a key").to_owned()
+}
+
 /// What the clients have done so far.
 struct Load {
     clients: Vec<Client>,
-    /// Two clients' tokens, so that none can be remembered by its connection alone.
-    tokens: [String; 2],
+    /// Several clients' tokens, so that none can be remembered by its connection alone. The last is an API
+    /// key that is limited to the keys in use.
+    tokens: [String; 3],
     random: Random,
     /// Keys are written in the order of their numbers.
     next_key: usize,
@@ -165,7 +173,7 @@ impl Load {
     fn new(address: SocketAddr) -> Load {
         Load {
             clients: (0..CONNECTIONS).map(|_| Client::connect(address)).collect(),
-            tokens: [token::root(), token::with_grants(&["kv:read", "kv:write"])],
+            tokens: [token::root(), token::with_grants(&["kv:read", "kv:write"]), api_key(address)],
             random: Random::seeded(2),
             next_key: 0,
             gets: 0,
@@ -178,7 +186,7 @@ impl Load {
     fn request(&mut self, value: &[u8]) -> Vec<u8> {
         let back = self.random.below(KEYS_RECENT);
         let known = kv(format!("key-{:08}", self.next_key.saturating_sub(back)));
-        let token = &self.tokens[self.random.below(8) / 7];
+        let token = &self.tokens[[0, 0, 0, 0, 1, 2, 2, 2][self.random.below(8)]];
         let fields = [("Authorization", &*format!("Bearer {token}"))];
         match self.random.below(8) {
             0..4 => {

@@ -16,13 +16,14 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 
-use crate::auth::Grants;
+use crate::auth::{Grants, Scope};
 use crate::clock::Version;
 use crate::etag::Tags;
 use crate::http::{Status, response};
@@ -112,7 +113,14 @@ struct AnswerRoom {
 }
 
 impl Api {
-    pub(super) fn batch(&self, body: &[u8], grants: Grants) -> Result<Batch, Problem> {
+    /// Reads a batch. Whoever is limited to some keys has the operations on others refused.
+    pub(super) fn batch(
+        &self,
+        body: &[u8],
+        grants: Grants,
+        scope: Option<Arc<Scope>>,
+    ) -> Result<Batch, Problem> {
+        let scope = scope.as_deref();
         let text = std::str::from_utf8(body).map_err(|_| Problem::BodyInvalid("JSON is UTF-8"))?;
         let documents = json::array(text).map_err(Problem::BodyInvalid)?.ok_or(Problem::BatchTooLong)?;
         let mut batch = Batch {
@@ -128,7 +136,7 @@ impl Api {
             let item = match document.starts_with('{') {
                 true => self.item(
                     &Object::parse(document).map_err(Problem::BodyInvalid)?,
-                    grants,
+                    (grants, scope),
                     &mut batch.arena,
                 ),
                 false => Err(Problem::ItemInvalid("an operation is an object")),
@@ -145,7 +153,12 @@ impl Api {
         Ok(batch)
     }
 
-    fn item(&self, object: &Object<'_>, grants: Grants, arena: &mut Vec<u8>) -> Result<Item, Problem> {
+    fn item(
+        &self,
+        object: &Object<'_>,
+        (grants, scope): (Grants, Option<&Scope>),
+        arena: &mut Vec<u8>,
+    ) -> Result<Item, Problem> {
         let name = match object.member("op") {
             None | Some(Value::Null) => return Err(Problem::OperationMissing),
             Some(Value::Text(name)) => name,
@@ -170,6 +183,9 @@ impl Api {
             0 => return Err(Problem::KeyEmpty),
             1..=KEY_BYTES_MAX => {}
             _ => return Err(Problem::KeyTooLong),
+        }
+        if scope.is_some_and(|scope| !scope.admits(Namespace::KV, key.as_bytes())) {
+            return Err(Problem::OutOfScope);
         }
         let task = read(self, object, arena)?;
         let hash = self.hasher.hash(Namespace::KV, key.as_bytes());

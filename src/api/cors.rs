@@ -19,7 +19,7 @@ const ALLOWED_FIELDS: &[u8] =
 /// Fields of an answer that a page may read beside the ones it always may.
 const EXPOSED_FIELDS: &[u8] =
     b"ETag, X-TTL, X-Fencing-Token, X-Required-Grants, Content-Range, Accept-Ranges, \
-    Content-Encoding, Location, Link, Retry-After, Allow";
+    Content-Encoding, Location, Link, X-Next-Cursor, Retry-After, Allow";
 
 /// How long a browser may remember a preflight.
 const MAX_AGE_SECONDS: u64 = 600;

@@ -6,6 +6,7 @@
 //! the cores. Pieces for one shard must be applied in the order in which they were handed out:
 //! that is what keeps the operations of a batch on one key in order.
 
+use std::any::Any;
 use std::sync::Weak;
 
 use crate::clock::Now;
@@ -14,10 +15,11 @@ use crate::limits::CONNECTION_HOPS_MAX;
 use crate::op::{Namespace, Operation, Outcome};
 use crate::shard::Scan;
 
+use super::administer::Administration;
 use super::batch::Batch;
 use super::list::List;
 use super::message::Problem;
-use super::{Api, GatherCall};
+use super::{Api, GatherCall, Task};
 
 /// Most pieces handed out and not yet brought back.
 pub const PIECES_MAX: usize = CONNECTION_HOPS_MAX;
@@ -30,9 +32,10 @@ pub struct Gather(Kind);
 enum Kind {
     List(List),
     Batch(Batch),
+    Administration(Administration),
 }
 
-/// A piece of work for one shard.
+/// A piece of work for one core.
 #[derive(Debug)]
 pub struct Piece<'a> {
     /// By which [`Gather::accept`] knows it again.
@@ -51,10 +54,12 @@ pub enum Work<'a> {
     /// To go through its keys. The scan is brought back when it is done, or when nobody holds the
     /// other end any more: whoever asked has gone.
     Scan(Namespace, Box<Scan>, Weak<()>),
+    /// Something for the API of that core: [`Api::perform`].
+    Errand(Box<dyn Any + Send>),
 }
 
 impl Api {
-    /// Reads a listing or a batch, once the body is here (empty when there is none).
+    /// Reads what is asked of several cores, once the body is here (empty when there is none).
     pub fn gather(
         &self,
         request: &Request,
@@ -62,9 +67,12 @@ impl Api {
         call: &GatherCall,
         body: &[u8],
     ) -> Result<Box<Gather>, Problem> {
-        let kind = match call.is_batch {
-            true => Kind::Batch(self.batch(body, call.grants)?),
-            false => Kind::List(self.list(request, head)?),
+        let kind = match call.task {
+            Task::Batch => Kind::Batch(self.batch(body, call.grants, self.scope(request, head, call)?)?),
+            Task::List => Kind::List(self.list(request, head, self.scope(request, head, call)?)?),
+            Task::Administer(duty) => {
+                Kind::Administration(self.administration(request, head, (duty, call.trusted_uid), body)?)
+            }
         };
         Ok(Box::new(Gather(kind)))
     }
@@ -77,14 +85,15 @@ impl Gather {
         match &mut self.0 {
             Kind::List(list) => list.next(),
             Kind::Batch(batch) => batch.next(),
+            Kind::Administration(order) => order.next(),
         }
     }
 
     /// Brings back what came of an operation.
     pub fn accept(&mut self, index: u32, outcome: &Outcome<'_>) {
         match &mut self.0 {
-            Kind::List(_) => debug_assert!(false, "a listing hands out scans"),
             Kind::Batch(batch) => batch.accept(index, outcome),
+            Kind::List(_) | Kind::Administration(_) => debug_assert!(false, "only a batch has operations"),
         }
     }
 
@@ -93,7 +102,15 @@ impl Gather {
     pub fn accept_scan(&mut self, index: u32, scan: Box<Scan>) {
         match &mut self.0 {
             Kind::List(list) => list.accept(index, *scan),
-            Kind::Batch(_) => debug_assert!(false, "a batch hands out operations"),
+            Kind::Batch(_) | Kind::Administration(_) => debug_assert!(false, "only a listing has scans"),
+        }
+    }
+
+    /// Brings back an errand.
+    pub fn accept_errand(&mut self, errand: Box<dyn Any + Send>) {
+        match &mut self.0 {
+            Kind::Administration(order) => order.accept(errand),
+            Kind::List(_) | Kind::Batch(_) => debug_assert!(false, "only an order has errands"),
         }
     }
 
@@ -102,6 +119,7 @@ impl Gather {
         match &self.0 {
             Kind::List(list) => list.is_done(),
             Kind::Batch(batch) => batch.is_done(),
+            Kind::Administration(order) => order.is_done(),
         }
     }
 
@@ -119,6 +137,9 @@ impl Gather {
         let parts = match self.0 {
             Kind::List(list) => vec![list.body(&api.tags, now)],
             Kind::Batch(batch) => batch.body(&api.tags),
+            Kind::Administration(order) => {
+                return api.answer_order(request, head, order.answer(), close, out);
+            }
         };
         let length: usize = parts.iter().map(Vec::len).sum();
         api.preamble.begin(out, Status::Ok);

@@ -43,6 +43,18 @@ impl<'a> Object<'a> {
         serde_json::from_str(document).map_err(|_| "the body is no JSON object, or has a member twice")
     }
 
+    /// The names of the members.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().map(|(name, _)| &**name)
+    }
+
+    /// The value of a member that is an array of strings, `Some(None)` when it is something else.
+    pub fn texts(&self, name: &str) -> Option<Option<Vec<Cow<'a, str>>>> {
+        let (_, raw) = self.members.iter().find(|(own, _)| own == name)?;
+        let texts = serde_json::from_str::<Vec<Text<'a>>>(raw.get()).ok();
+        Some(texts.map(|texts| texts.into_iter().map(|Text(text)| text).collect()))
+    }
+
     /// The value of a member.
     pub fn member(&self, name: &str) -> Option<Value<'a>> {
         let (_, raw) = self.members.iter().find(|(own, _)| own == name)?;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
+use crate::auth::Scope;
 use crate::clock::Now;
 use crate::etag::Tags;
 use crate::http::{Request, response, target};
@@ -42,8 +43,17 @@ struct Wanted {
 }
 
 impl Api {
-    pub(super) fn list(&self, request: &Request, head: &[u8]) -> Result<List, Problem> {
-        let wanted = wanted(request.query.map_or(b"", |query| query.of(head)))?;
+    /// Reads a listing. Whoever is limited to some keys gets those of them that are asked for.
+    pub(super) fn list(
+        &self,
+        request: &Request,
+        head: &[u8],
+        scope: Option<Arc<Scope>>,
+    ) -> Result<List, Problem> {
+        let mut wanted = wanted(request.query.map_or(b"", |query| query.of(head)))?;
+        if let Some(scope) = scope {
+            wanted.keep_to(&scope)?;
+        }
         Ok(List {
             wanted,
             shards: self.shards,
@@ -53,6 +63,15 @@ impl Api {
             more: false,
             asker: Arc::new(()),
         })
+    }
+}
+
+impl Wanted {
+    fn keep_to(&mut self, scope: &Scope) -> Result<(), Problem> {
+        if scope.prefix.starts_with(&self.prefix) {
+            self.prefix = scope.prefix.to_vec();
+        }
+        if scope.admits(Namespace::KV, &self.prefix) { Ok(()) } else { Err(Problem::OutOfScope) }
     }
 }
 
@@ -174,6 +193,8 @@ fn read_cursor(cursor: &[u8]) -> Result<Vec<u8>, Problem> {
 mod tests {
     use super::{Wanted, wanted};
     use crate::api::message::Problem;
+    use crate::auth::Scope;
+    use crate::op::Namespace;
 
     #[test]
     fn a_query_without_a_word_asks_for_the_first_hundred() {
@@ -188,6 +209,25 @@ mod tests {
             wanted(b"prefix=a%2Fb+c&limit=1000&cursor=YS9i"),
             Ok(Wanted { prefix: b"a/b c".to_vec(), after: b"a/b".to_vec(), limit: 1_000 })
         );
+    }
+
+    #[test]
+    fn a_listing_is_kept_to_its_scope() {
+        let scope = |namespace, prefix: &str| Scope { namespace, prefix: prefix.as_bytes().into() };
+        for (query, scope, expected) in [
+            ("", scope(None, "a/"), Some("a/")),
+            ("prefix=a", scope(None, "a/"), Some("a/")),
+            ("prefix=a/", scope(None, "a/"), Some("a/")),
+            ("prefix=a/b", scope(None, "a/"), Some("a/b")),
+            ("prefix=b", scope(None, "a/"), None),
+            ("prefix=ab", scope(None, "a/"), None),
+            ("prefix=b", scope(Some(Namespace::KV), ""), Some("b")),
+            ("prefix=b", scope(Some(Namespace(7)), ""), None),
+        ] {
+            let mut wanted = wanted(query.as_bytes()).unwrap();
+            let kept = wanted.keep_to(&scope).ok().map(|()| wanted.prefix);
+            assert_eq!(kept.as_deref(), expected.map(str::as_bytes), "{query} {scope:?}");
+        }
     }
 
     #[test]

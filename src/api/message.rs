@@ -42,6 +42,9 @@ pub const INCREMENTED: &[u8] = b"{\"message\":\"The specified key was successful
 /// PATCH counted down; the number and a brace follow.
 pub const DECREMENTED: &[u8] = b"{\"message\":\"The specified key was successfully decremented.\",\"value\":";
 
+/// DELETE ended an API key.
+pub const API_KEY_DELETED: &[u8] = message!("The API key was successfully deleted.");
+
 /// Most characters of a client's own words that an error repeats.
 const ECHO_CHARS_MAX: usize = 32;
 
@@ -62,8 +65,34 @@ pub enum Problem {
     MethodNotAllowed(Methods),
     /// No credential, or none that is good. Why is not told.
     Unauthorized,
+    /// The same, after a password that was not the right one.
+    PasswordWrong,
+    /// Too many of those from this address; after so many seconds it may try again.
+    TooManyFailures(u64),
     /// The credential lacks these grants, or all of them where any would do.
     Forbidden(Grants),
+    /// The route does not take credentials of this form.
+    FormNotTaken,
+    /// The credential is limited to other keys than these.
+    OutOfScope,
+    /// An API key would reach keys that its maker does not.
+    ExceedsScope,
+    /// An API key would be good for longer than the one that makes it.
+    OutlivesMaker,
+    /// No API key has this id, as far as the caller may know.
+    ApiKeyUnknown,
+    /// No app has this id.
+    AppUnknown,
+    /// Another app has the name.
+    NameTaken,
+    /// The default app stays.
+    DefaultApp,
+    /// API keys and apps have used up their part of the memory.
+    CredentialsFull,
+    /// A body without this member.
+    MemberMissing(&'static str),
+    /// A body with a member that is not what it must be, and why.
+    MemberInvalid(&'static str),
     /// Nothing behind `/api/kv/`.
     KeyEmpty,
     /// It holds a `%` that two hexadecimal digits do not follow.
@@ -92,8 +121,9 @@ pub enum Problem {
     TtlContradiction,
     /// A content coding that the store does not keep.
     CodingUnsupported,
-    /// PATCH: no such operation. Bounded, as the client wrote it.
-    OperationUnknown(Box<str>),
+    /// No such operation or grant. Bounded, as the client wrote it. One variant for both: it is the only
+    /// one with something to drop, which is looked at behind every request.
+    Unheard(Unheard, Box<str>),
     /// PATCH: no operation at all.
     OperationMissing,
     /// PATCH `ttl` without a value.
@@ -130,6 +160,15 @@ pub enum Problem {
     StoreFull,
 }
 
+/// What a client named that there is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unheard {
+    /// An operation of PATCH or of a batch.
+    Operation,
+    /// A grant.
+    Grant,
+}
+
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Problem {
         Problem::Http(refusal)
@@ -151,7 +190,13 @@ impl Problem {
     /// An operation that is none: keeps a bounded part of what the client wrote.
     #[cold]
     pub fn operation_unknown(name: &str) -> Problem {
-        Problem::OperationUnknown(name.chars().take(ECHO_CHARS_MAX).collect())
+        Problem::Unheard(Unheard::Operation, name.chars().take(ECHO_CHARS_MAX).collect())
+    }
+
+    /// A grant that is none: keeps a bounded part of what the client wrote.
+    #[cold]
+    pub fn grant_unknown(name: &str) -> Problem {
+        Problem::Unheard(Unheard::Grant, name.chars().take(ECHO_CHARS_MAX).collect())
     }
 
     /// The status alone.
@@ -162,7 +207,9 @@ impl Problem {
     /// The whole body where it is one of the seed's sentences, which stand alone.
     pub fn seed_body(&self) -> Option<&'static [u8]> {
         match self {
-            Problem::Unauthorized => Some(message!("You are not allowed to perform this action.")),
+            Problem::Unauthorized | Problem::PasswordWrong => {
+                Some(message!("You are not allowed to perform this action."))
+            }
             Problem::Absent => Some(message!("The specified key does not exists.")),
             Problem::Locked => Some(message!("The specified key cannot be updated.")),
             _ => None,
@@ -179,8 +226,21 @@ impl Problem {
             Problem::Busy => (Status::ServiceUnavailable, "busy", "The node has no room for this request just now."),
             Problem::NoSuchPath => (Status::NotFound, "no_such_path", "There is nothing at this path."),
             Problem::MethodNotAllowed(_) => (Status::MethodNotAllowed, "method_not_allowed", "This path does not take this method."),
-            Problem::Unauthorized => (Status::Unauthorized, "unauthorized", "You are not allowed to perform this action."),
+            Problem::Unauthorized | Problem::PasswordWrong => (Status::Unauthorized, "unauthorized", "You are not allowed to perform this action."),
             Problem::Forbidden(_) => (Status::Forbidden, "forbidden", "Your credential does not allow this action."),
+            Problem::TooManyFailures(_) => (Status::TooManyRequests, "too_many_failures", "Too many wrong passwords came from this address."),
+            Problem::FormNotTaken => (Status::Forbidden, "form_not_taken", "This path does not take this kind of credential."),
+            Problem::OutOfScope => (Status::Forbidden, "out_of_scope", "Your credential does not reach this key."),
+            Problem::ExceedsScope => (Status::Forbidden, "exceeds_scope", "A key cannot reach more than the credential that makes it."),
+            Problem::OutlivesMaker => (Status::Forbidden, "outlives_maker", "A key cannot be good for longer than the API key that makes it."),
+            Problem::ApiKeyUnknown => (Status::NotFound, "api_key_unknown", "There is no such API key."),
+            Problem::AppUnknown => (Status::NotFound, "app_unknown", "There is no such app."),
+            Problem::NameTaken => (Status::Conflict, "name_taken", "Another app has this name."),
+            Problem::DefaultApp => (Status::Conflict, "default_app", "The default app cannot be deleted."),
+            Problem::CredentialsFull => (Status::InsufficientStorage, "credentials_full", "There is no room for more API keys and apps."),
+            Problem::MemberMissing(_) => (Status::BadRequest, "member_missing", "The request body lacks a member."),
+            Problem::MemberInvalid(_) => (Status::BadRequest, "member_invalid", "The request body has a member that cannot be taken."),
+            Problem::Unheard(Unheard::Grant, _) => (Status::BadRequest, "grant_unknown", "There is no such grant."),
             Problem::KeyEmpty => (Status::BadRequest, "key_empty", "The key is missing."),
             Problem::KeyMalformed => (Status::BadRequest, "key_malformed", "The specified key cannot be read."),
             Problem::KeyTooLong => (Status::UriTooLong, "key_too_long", "The specified key is too long."),
@@ -195,7 +255,7 @@ impl Problem {
             Problem::TtlInvalid => (Status::BadRequest, "ttl_invalid", "The time-to-live is not valid."),
             Problem::TtlContradiction => (Status::BadRequest, "ttl_contradiction", "The times-to-live of the request disagree."),
             Problem::CodingUnsupported => (Status::UnsupportedMediaType, "coding_unsupported", "This content coding cannot be stored."),
-            Problem::OperationUnknown(_) => (Status::BadRequest, "operation_unknown", "Invalid Operation"),
+            Problem::Unheard(Unheard::Operation, _) => (Status::BadRequest, "operation_unknown", "Invalid Operation"),
             Problem::OperationMissing => (Status::BadRequest, "operation_missing", "The operation is missing."),
             Problem::ExpirationMissing => (Status::BadRequest, "expiration_missing", "Missing value for expiration."),
             Problem::ExpirationUnrecognized => (Status::BadRequest, "expiration_unrecognized",
@@ -224,7 +284,7 @@ impl Problem {
     /// The sentence, with the client's own words where they are part of it.
     pub fn message(&self) -> Cow<'static, str> {
         match self {
-            Problem::OperationUnknown(name) => format!("Invalid Operation \"{name}\".").into(),
+            Problem::Unheard(Unheard::Operation, name) => format!("Invalid Operation \"{name}\".").into(),
             _ => self.words().message.into(),
         }
     }
@@ -236,7 +296,13 @@ impl Problem {
             Problem::QueryInvalid(why)
             | Problem::FieldInvalid(why)
             | Problem::BodyInvalid(why)
+            | Problem::MemberInvalid(why)
             | Problem::ItemInvalid(why) => (*why).into(),
+            Problem::MemberMissing(name) => format!("it needs {name}").into(),
+            Problem::Unheard(Unheard::Grant, name) => format!("\"{name}\" is none").into(),
+            Problem::TooManyFailures(seconds) => format!("try again in {seconds} s").into(),
+            Problem::OutlivesMaker => "name an expiry that is not after the maker's".into(),
+            Problem::CredentialsFull => "they may take an eighth of store.memory_limit".into(),
             Problem::KeyMalformed => "it has a % that two hexadecimal digits do not follow".into(),
             Problem::ValueTooLarge(limit) => format!("the limit of a value is {limit} bytes").into(),
             Problem::BodyTooLarge(limit) => {
@@ -294,6 +360,36 @@ impl Problem {
         self.write_members(&mut body);
         body.push(b'}');
         body
+    }
+
+    /// The body in LightKV's envelope.
+    #[cold]
+    pub fn light_body(&self) -> Vec<u8> {
+        let mut body = b"{\"ok\":false,\"error\":{\"code\":".to_vec();
+        json::write_text(&mut body, &self.light_code());
+        body.extend_from_slice(b",\"message\":");
+        let message = self.message();
+        match self.detail() {
+            Some(detail) => {
+                let sentence = message.trim_end_matches('.');
+                json::write_text(&mut body, &format!("{sentence}: {detail}."));
+            }
+            None => json::write_text(&mut body, &message),
+        }
+        body.extend_from_slice(b"}}");
+        body
+    }
+
+    fn light_code(&self) -> Cow<'static, str> {
+        match self {
+            Problem::NoSuchPath | Problem::AppUnknown | Problem::Absent => "NOT_FOUND".into(),
+            Problem::BodyInvalid(_) => "INVALID_JSON".into(),
+            Problem::MemberMissing(_) => "MISSING_PARAMETER".into(),
+            Problem::MemberInvalid(_) | Problem::QueryInvalid(_) => "INVALID_PARAMETER".into(),
+            Problem::FormNotTaken | Problem::OutOfScope => "FORBIDDEN".into(),
+            Problem::NameTaken | Problem::DefaultApp => "CONFLICT".into(),
+            other => other.words().code.to_ascii_uppercase().into(),
+        }
     }
 
     /// The body as RFC 9457 has it. Its title is the status's own, as `about:blank` asks.

@@ -12,33 +12,44 @@
 //! | what is asked of a key | [`Api::operation`] | `kv`, `patch` |
 //! | what is answered for it | [`Api::answer`] | `kv`, `value` |
 //! | a value in another coding | [`Decode`], [`Api::answer_decoded`] | `coding`, `value` |
-//! | several shards for one answer | [`Api::gather`] | `gather`, `list`, `batch` |
-//! | pages of the node | [`Api::page`] | `node`, `cors` |
+//! | several cores for one answer | [`Api::gather`] | `gather`, `list`, `batch`, `administer` |
+//! | API keys and apps | [`Api::perform`] | `administer`, `keys`, `apps` |
+//! | pages of the node | [`Api::page`] | `node`, `cors`, `openapi` |
 //! | everything that is wrong | [`Api::refuse`] | `message` |
 //!
 //! The hot path (a GET that hits or misses, a PUT) copies prepared pieces into the output and
 //! allocates nothing.
 
+mod administer;
+mod apps;
 mod batch;
 mod coding;
 mod cors;
 mod gather;
 mod json;
+mod keys;
 mod kv;
 mod list;
 mod message;
 mod node;
+pub mod openapi;
 mod patch;
 mod routes;
+mod table;
 #[cfg(test)]
 mod tests;
+mod timestamp;
 mod value;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::auth::{Authenticator, Epoch, Grants, Remembered, Verifier, Vouched};
+use crate::auth::{
+    Authenticator, Brake, Forms, Grants, Ledger, Remembered, Scope, Trust, Unauthorized, Vouched,
+};
+use crate::clock::Now;
 use crate::etag::Tags;
 use crate::http::{
     DateCache, Field, Framing, Method, Preamble, Prepared, Request, Span, Status, Version, negotiate,
@@ -47,12 +58,14 @@ use crate::http::{
 use crate::limits;
 use crate::op::{Expiry, KeyHasher, Large, Namespace};
 
+pub use administer::Errand;
 pub use coding::{Decode, Decoded, NotDecodable};
 pub use gather::{Gather, Piece, Work};
 pub use kv::Scratch;
 pub use message::{Problem, Words};
 pub use node::{NodeState, Page, Phase};
-pub use routes::{Body, Endpoint, Family, Methods, Need, Path, ROUTES, Route, Verb};
+pub use routes::{Access, Body, Doc, Duty, Endpoint, Family, Methods, Need, Path, Reach, Route, Verb};
+pub use table::ROUTES;
 
 use cors::Origins;
 use routes::Routed;
@@ -60,10 +73,10 @@ use routes::Routed;
 /// What an [`Api`] is made of.
 #[derive(Clone)]
 pub struct ApiConfig {
-    /// Checks credentials.
-    pub verifier: Arc<Verifier>,
-    /// Bumped when credentials are revoked.
-    pub epoch: Epoch,
+    /// What credentials are judged by.
+    pub trust: Trust,
+    /// Counts wrong passwords, where there is one.
+    pub brake: Option<Brake>,
     /// Says which shard owns a key.
     pub hasher: KeyHasher,
     /// Makes entity tags.
@@ -87,6 +100,9 @@ pub struct ApiConfig {
 /// The API of one reactor.
 pub struct Api {
     authenticator: Authenticator,
+    brake: Option<Brake>,
+    /// With reactor 0 alone.
+    ledger: Option<Ledger>,
     hasher: KeyHasher,
     tags: Tags,
     preamble: Preamble,
@@ -144,7 +160,7 @@ impl PreparedAnswers {
 pub enum Call {
     /// For the owner of one key.
     Key(KeyCall),
-    /// For several shards.
+    /// For several cores.
     Gather(GatherCall),
     /// For nobody: [`Api::page`] answers it.
     Page(Page),
@@ -173,19 +189,32 @@ impl KeyCall {
     }
 }
 
-/// An admitted listing or batch.
+/// An admitted request that concerns several cores.
 #[derive(Clone, Copy, Debug)]
 pub struct GatherCall {
     /// What the caller may.
     pub grants: Grants,
     /// Most bytes that the body may have.
     pub body_bytes_max: u64,
-    is_batch: bool,
+    task: Task,
+    body: Body,
+    /// The caller is limited to some keys: which, its credential says.
+    is_scoped: bool,
+    /// The user of the peer, if it needs no credential.
+    trusted_uid: Option<u32>,
+}
+
+/// What several cores are asked.
+#[derive(Clone, Copy, Debug)]
+enum Task {
+    List,
+    Batch,
+    Administer(Duty),
 }
 
 impl GatherCall {
     fn takes_body(&self) -> bool {
-        self.is_batch
+        self.body != Body::Ignored
     }
 }
 
@@ -229,7 +258,9 @@ impl Api {
         let mut prepared = PreparedAnswers::new(&config.tags);
         prepared.renew(&preamble);
         Api {
-            authenticator: Authenticator::new(config.verifier, config.epoch),
+            authenticator: Authenticator::new(config.trust),
+            brake: config.brake,
+            ledger: None,
             hasher: config.hasher,
             tags: config.tags,
             preamble,
@@ -251,6 +282,11 @@ impl Api {
         self.default_expiry = default_ttl.map_or(Expiry::Never, Expiry::Seconds);
         self.request_bytes_max = request_bytes_max;
         self.origins = Origins::new(cors_origins.to_vec());
+    }
+
+    /// The same, and the place where API keys and apps are made.
+    pub fn with_ledger(self, ledger: Ledger) -> Api {
+        Api { ledger: Some(ledger), ..self }
     }
 
     /// Takes note of the wall-clock time, for `Date` and for the times in tokens. Once a turn.
@@ -278,52 +314,82 @@ impl Api {
                 return Ok(Call::Page(Page::Options(methods)));
             }
         };
-        let grants = self.authorize(request, head, route, remembered, vouched)?;
+        let (grants, scope) = self.authorize(request, head, route, remembered, vouched)?;
         self.check_declared(request, route.body)?;
         let body_bytes_max = self.body_bytes_max(route.body);
-        Ok(match route.endpoint {
-            Endpoint::Key(verb) => {
-                let key = decode_key(request, head, route.path)?;
-                let hash = self.hasher.hash(Namespace::KV, key.of(head));
-                Call::Key(KeyCall { key, hash, verb, grants, body_bytes_max, down: false })
-            }
-            Endpoint::List => Call::Gather(GatherCall { grants, body_bytes_max, is_batch: false }),
-            Endpoint::Batch => Call::Gather(GatherCall { grants, body_bytes_max, is_batch: true }),
-            Endpoint::Health => Call::Page(Page::Health),
-            Endpoint::Live => Call::Page(Page::Live),
-            Endpoint::Ready => Call::Page(Page::Ready),
-            Endpoint::Robots => Call::Page(Page::Robots),
-            Endpoint::Welcome => Call::Page(Page::Welcome),
-        })
+        let Endpoint::Key(verb) = route.endpoint else {
+            let is_scoped = scope.is_some();
+            let (task, body, trusted_uid) = (Task::List, route.body, remembered.trusted_uid());
+            return Ok(other_call(
+                route,
+                GatherCall { grants, body_bytes_max, task, body, is_scoped, trusted_uid },
+            ));
+        };
+        let key = decode_key(request, head, route.path)?;
+        if scope.is_some_and(|scope| !scope.admits(Namespace::KV, key.of(head))) {
+            return Err(Problem::OutOfScope);
+        }
+        let hash = self.hasher.hash(Namespace::KV, key.of(head));
+        Ok(Call::Key(KeyCall { key, hash, verb, grants, body_bytes_max, down: false }))
     }
 
-    /// Checks credential and grant, and says what the caller may.
-    fn authorize(
+    /// Checks credential and grant, and says what the caller may and to which keys it is limited.
+    fn authorize<'v>(
         &mut self,
         request: &Request,
         head: &[u8],
         route: &Route,
         remembered: &mut Remembered,
-        vouched: &mut Option<Vouched>,
-    ) -> Result<Grants, Problem> {
-        if route.need == Need::Nothing {
-            return Ok(Grants::NONE);
-        }
+        vouched: &'v mut Option<Vouched>,
+    ) -> Result<(Grants, Option<&'v Scope>), Problem> {
+        let Access::Holders { forms, need, reach } = route.access else { return Ok((Grants::NONE, None)) };
         if self.anonymous_head && request.method == Method::Head && route.endpoint == Endpoint::Key(Verb::Get)
         {
-            return Ok(Grants::KV_READ);
+            return Ok((Grants::KV_READ, None));
         }
-        let fields = || (request.field(head, Field::Authorization), request.field(head, Field::Token));
-        let identity = self
+        let fields = || administer::fields(request, head);
+        let basic = forms.intersects(Forms::BASIC);
+        let vouched = self
             .authenticator
-            .admit_known(vouched, remembered, fields, self.wall_seconds)
-            .map_err(|_| Problem::Unauthorized)?;
-        let (may, needed) = match route.need {
-            Need::Nothing => (true, Grants::NONE),
-            Need::Grant(needed) => (identity.grants.contains(needed), needed),
-            Need::AnyOf(needed) => (identity.grants.intersects(needed), needed),
-        };
-        if may { Ok(identity.grants) } else { Err(Problem::Forbidden(needed)) }
+            .admit_known(vouched, remembered, fields, basic, self.wall_seconds)
+            .map_err(unauthorized)?;
+        let identity = vouched.identity();
+        if !forms.contains(identity.form) {
+            // Where Basic authentication is not taken, it says nothing, also when it was heard elsewhere.
+            return Err(if identity.form.is_basic() { Problem::Unauthorized } else { Problem::FormNotTaken });
+        }
+        if !need.is_met_by(identity.grants) {
+            return Err(Problem::Forbidden(need.grants()));
+        }
+        match vouched.scope() {
+            Some(_) if reach == Reach::Node => Err(Problem::OutOfScope),
+            scope => Ok((identity.grants, scope)),
+        }
+    }
+
+    /// What the caller of an admitted request is limited to. Judged again, since its body took its time.
+    fn scope(
+        &self,
+        request: &Request,
+        head: &[u8],
+        call: &GatherCall,
+    ) -> Result<Option<Arc<Scope>>, Problem> {
+        if !call.is_scoped {
+            return Ok(None);
+        }
+        let fields = administer::fields(request, head);
+        let principal = self.authenticator.principal(fields, call.trusted_uid, self.wall_seconds);
+        principal.map(|principal| principal.scope).map_err(unauthorized)
+    }
+
+    /// Counts a wrong password against the address it came from. Any other problem stays as it is.
+    pub fn brake(&self, problem: Problem, address: impl FnOnce() -> Option<IpAddr>, now: Now) -> Problem {
+        if problem != Problem::PasswordWrong {
+            return problem;
+        }
+        let wait_seconds =
+            self.brake.as_ref().zip(address()).and_then(|(brake, address)| brake.fail(address, now));
+        wait_seconds.map_or(problem, Problem::TooManyFailures)
     }
 
     /// Refuses a declared size over what the route takes.
@@ -341,6 +407,7 @@ impl Api {
             Body::Ignored => limits::DRAIN_BYTES_MAX,
             Body::Value => self.value_bytes_max.min(self.request_bytes_max),
             Body::Words => (limits::PATCH_BODY_BYTES_MAX as u64).min(self.request_bytes_max),
+            Body::Form => (limits::FORM_BODY_BYTES_MAX as u64).min(self.request_bytes_max),
             Body::Request => self.request_bytes_max,
         }
     }
@@ -360,8 +427,8 @@ impl Api {
         self.body_too_large(match call {
             Call::Key(KeyCall { verb: Verb::Put, .. }) => Body::Value,
             Call::Key(KeyCall { verb: Verb::Patch, .. }) => Body::Words,
-            Call::Gather(GatherCall { is_batch: true, .. }) => Body::Request,
-            Call::Key(_) | Call::Gather(_) | Call::Page(_) => Body::Ignored,
+            Call::Gather(GatherCall { body, .. }) => *body,
+            Call::Key(_) | Call::Page(_) => Body::Ignored,
         })
     }
 
@@ -373,10 +440,15 @@ impl Api {
         close: bool,
         out: &mut Vec<u8>,
     ) {
+        let family = request.map_or(Family::Node, |(request, head)| Family::of(request.path.of(head)));
         let detailed = request.is_some_and(|(request, head)| wants_problem_details(request, head))
-            && problem != Problem::Unauthorized;
+            && problem.status() != Status::Unauthorized;
         let cold;
         let (content_type, body): (&[u8], &[u8]) = match problem.seed_body() {
+            _ if family == Family::Light => {
+                cold = problem.light_body();
+                (b"application/json", &cold)
+            }
             Some(body) if !detailed => (b"application/json", body),
             _ if detailed => {
                 cold = problem.problem_body();
@@ -400,7 +472,12 @@ impl Api {
     /// Appends the fields that a status obliges to, or that save the client a round.
     fn write_problem_fields(&self, problem: &Problem, out: &mut Vec<u8>) {
         match problem {
-            Problem::Unauthorized => out.extend_from_slice(b"WWW-Authenticate: Bearer\r\n"),
+            Problem::Unauthorized | Problem::PasswordWrong => {
+                out.extend_from_slice(b"WWW-Authenticate: Bearer\r\n");
+            }
+            Problem::TooManyFailures(seconds) => {
+                response::field_decimal(out, "Retry-After: ", *seconds);
+            }
             Problem::Forbidden(grants) => {
                 response::field(out, "X-Required-Grants: ", grants.to_string().as_bytes());
             }
@@ -447,6 +524,34 @@ impl Api {
 impl fmt::Debug for Api {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Api").field("shards", &self.shards).finish_non_exhaustive()
+    }
+}
+
+/// What an admitted request is for that is not for one key. Apart, so that a call for a key is not put
+/// together of the same pieces: that took thirty instructions.
+#[inline(never)]
+fn other_call(route: &Route, call: GatherCall) -> Call {
+    let gather = |task| Call::Gather(GatherCall { task, ..call });
+    match route.endpoint {
+        Endpoint::Key(_) => unreachable!("told apart by the caller"),
+        Endpoint::List => gather(Task::List),
+        Endpoint::Batch => gather(Task::Batch),
+        Endpoint::Administer(duty) => gather(Task::Administer(duty)),
+        Endpoint::OpenApi => Call::Page(Page::OpenApi),
+        Endpoint::Health => Call::Page(Page::Health),
+        Endpoint::Live => Call::Page(Page::Live),
+        Endpoint::Ready => Call::Page(Page::Ready),
+        Endpoint::Robots => Call::Page(Page::Robots),
+        Endpoint::Welcome => Call::Page(Page::Welcome),
+    }
+}
+
+/// The wire has one answer to whatever is wrong with a credential, but for the brake on passwords.
+#[cold]
+fn unauthorized(why: Unauthorized) -> Problem {
+    match why {
+        Unauthorized::PasswordWrong => Problem::PasswordWrong,
+        _ => Problem::Unauthorized,
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::http::{Method, Request, Status, response};
 
-use super::Api;
 use super::routes::Methods;
+use super::{Api, openapi};
 
 /// What the whole node is doing; shared by its reactors.
 #[derive(Debug, Default)]
@@ -55,6 +55,8 @@ pub enum Page {
     Robots,
     /// A welcome for people.
     Welcome,
+    /// The route table for programs.
+    OpenApi,
     /// `OPTIONS`, preflights included.
     Options(Methods),
 }
@@ -96,6 +98,7 @@ impl Api {
             },
             Page::Robots => (Status::Ok, TEXT, ROBOTS),
             Page::Welcome => (Status::Ok, b"text/html; charset=utf-8", WELCOME),
+            Page::OpenApi => (Status::Ok, b"application/yaml", openapi::document().as_bytes()),
             Page::Options(_) => (Status::NoContent, b"", b""),
         };
         self.preamble.begin(out, status);
@@ -104,7 +107,7 @@ impl Api {
             Page::Live | Page::Ready => out.extend_from_slice(b"Cache-Control: no-store\r\n"),
             Page::Health if request.method == Method::Options => self.allow(request, head, Methods::ALL, out),
             Page::Options(methods) => self.allow(request, head, methods, out),
-            Page::Health | Page::Robots => {}
+            Page::Health | Page::Robots | Page::OpenApi => {}
         }
         if !content_type.is_empty() {
             response::field(out, "Content-Type: ", content_type);

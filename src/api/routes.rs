@@ -1,22 +1,56 @@
-//! The one table of what the node serves: for each path and method the family, the grant, the body
-//! it takes and what answers it.
+//! What the node serves, row by row: for each path and method the family, who may, the body it takes
+//! and what answers it. The rows are in [`ROUTES`](super::table::ROUTES).
 //!
-//! Routing, the `Allow` of a 405 and of `OPTIONS`, and every grant check are made from [`ROUTES`];
-//! there is no second list. Paths are matched raw, before percent-decoding, so `%2F` is data and
-//! nothing is folded. Rows are tried from the top: the first serves the hot path with one compare.
+//! Routing, the `Allow` of a 405 and of `OPTIONS`, every check of a credential, the OpenAPI document and
+//! the table in the README are made from these rows; there is no second list. A row cannot be written
+//! without saying who may ([`Access`]). Paths are matched raw, before percent-decoding, so `%2F` is data
+//! and nothing is folded. Rows are tried from the top; those of single keys come first.
 
-use crate::auth::Grants;
+use crate::auth::{Forms, Grants};
 use crate::http::Method;
 
 use super::message::Problem;
+use super::table::{KEY_PREFIX, KEY_ROWS, ROUTES};
 
 /// The API families, by who calls them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// Values by key: `/api/kv`.
     Kv,
-    /// The node itself: health and the welcome page.
+    /// API keys: `/api/keys`.
+    Keys,
+    /// Apps: `/apps`. Speaks in LightKV's envelope.
+    Light,
+    /// The node itself: health, documents and the welcome page.
     Node,
+}
+
+impl Family {
+    /// Whose a path is, whether there is anything at it or not.
+    pub fn of(path: &[u8]) -> Family {
+        let is_below = |root: &str| {
+            path.strip_prefix(root.as_bytes()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        };
+        if is_below("/api/kv") {
+            Family::Kv
+        } else if is_below("/api/keys") {
+            Family::Keys
+        } else if is_below("/apps") {
+            Family::Light
+        } else {
+            Family::Node
+        }
+    }
+
+    /// As documents name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Family::Kv => "kv",
+            Family::Keys => "keys",
+            Family::Light => "light",
+            Family::Node => "node",
+        }
+    }
 }
 
 /// How a row's path is compared.
@@ -26,6 +60,8 @@ pub enum Path {
     Exact(&'static str),
     /// Everything behind this prefix is the key, also nothing.
     Key(&'static str),
+    /// One segment between these two is an id.
+    Id(&'static str, &'static str),
 }
 
 impl Path {
@@ -33,7 +69,15 @@ impl Path {
         match self {
             Path::Exact(exact) => path == exact.as_bytes(),
             Path::Key(prefix) => path.starts_with(prefix.as_bytes()),
+            Path::Id(..) => self.id(path).is_some(),
         }
+    }
+
+    /// The id in a path that matches.
+    pub(super) fn id(self, path: &[u8]) -> Option<&[u8]> {
+        let Path::Id(before, behind) = self else { return None };
+        let id = path.strip_prefix(before.as_bytes())?.strip_suffix(behind.as_bytes())?;
+        (!id.is_empty() && memchr::memchr(b'/', id).is_none()).then_some(id)
     }
 
     /// The path as documents write it.
@@ -41,19 +85,60 @@ impl Path {
         match self {
             Path::Exact(exact) => exact.to_owned(),
             Path::Key(prefix) => format!("{prefix}{{key}}"),
+            Path::Id(before, behind) => format!("{before}{{id}}{behind}"),
         }
     }
+}
+
+/// Who may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everyone, without a credential.
+    Open,
+    /// Holders of a credential.
+    Holders {
+        /// In one of these forms.
+        forms: Forms,
+        /// With these grants.
+        need: Need,
+        /// Perhaps limited to some keys of the store.
+        reach: Reach,
+    },
 }
 
 /// What a caller must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// No credential at all.
-    Nothing,
     /// This grant.
     Grant(Grants),
     /// Any of these; the body decides which, and is checked once it is parsed.
     AnyOf(Grants),
+}
+
+impl Need {
+    /// The grants it is about.
+    pub const fn grants(self) -> Grants {
+        match self {
+            Need::Grant(grants) | Need::AnyOf(grants) => grants,
+        }
+    }
+
+    /// Whether a holder of `held` may come in.
+    pub(super) const fn is_met_by(self, held: Grants) -> bool {
+        match self {
+            Need::Grant(needed) => held.contains(needed),
+            Need::AnyOf(needed) => held.intersects(needed),
+        }
+    }
+}
+
+/// What a route does with a credential that is limited to some keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It keeps to those keys.
+    Scoped,
+    /// It reaches beyond any limit, so it refuses.
+    Node,
 }
 
 /// The body a route takes.
@@ -65,6 +150,8 @@ pub enum Body {
     Value,
     /// A few words: an operation on a key.
     Words,
+    /// A small JSON object.
+    Form,
     /// As large as a request may be.
     Request,
 }
@@ -82,6 +169,29 @@ pub enum Verb {
     Patch,
 }
 
+/// What is done with API keys and apps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// `POST /api/keys`
+    CreateKey,
+    /// `GET /api/keys`
+    ListKeys,
+    /// `GET /api/keys/{id}`
+    ShowKey,
+    /// `PATCH /api/keys/{id}`
+    RenameKey,
+    /// `DELETE /api/keys/{id}`
+    DeleteKey,
+    /// `POST /apps`
+    CreateApp,
+    /// `GET /apps`
+    ListApps,
+    /// `POST /apps/{id}/rotate`
+    RotateApp,
+    /// `DELETE /apps/{id}`
+    DeleteApp,
+}
+
 /// Who answers a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -91,6 +201,10 @@ pub enum Endpoint {
     List,
     /// The shards that own the keys of the batch.
     Batch,
+    /// The ledger of API keys and apps.
+    Administer(Duty),
+    /// `/openapi.yaml`.
+    OpenApi,
     /// `/health`.
     Health,
     /// `/livez`.
@@ -112,79 +226,39 @@ pub struct Route {
     pub method: Option<Method>,
     /// Whose API it belongs to.
     pub family: Family,
-    /// What the caller must hold.
-    pub need: Need,
+    /// Who may.
+    pub access: Access,
     /// What body it takes.
     pub body: Body,
     /// Who answers.
     pub endpoint: Endpoint,
+    /// For people.
+    pub doc: &'static Doc,
+}
+
+/// What documents say of a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Doc {
+    /// Names the row for programs that are made from the document.
+    pub name: &'static str,
+    /// What it does, in a sentence without its full stop.
+    pub summary: &'static str,
+    /// Parameters of the query, each with what it says.
+    pub query: &'static [(&'static str, &'static str)],
+    /// What the body is, when there is one.
+    pub body: &'static str,
+    /// Status codes beside the ones that its access and body bring along, each with what it says.
+    pub answers: &'static [(u16, &'static str)],
 }
 
 impl Route {
-    fn serves(&self, method: Method) -> bool {
+    pub(super) fn serves(&self, method: Method) -> bool {
         match self.method {
             Some(own) => own == method || (own == Method::Get && method == Method::Head),
             None => true,
         }
     }
 }
-
-const fn key(method: Method, need: Need, body: Body, verb: Verb) -> Route {
-    Route {
-        path: Path::Key("/api/kv/"),
-        method: Some(method),
-        family: Family::Kv,
-        need,
-        body,
-        endpoint: Endpoint::Key(verb),
-    }
-}
-
-const fn node(path: &'static str, method: Option<Method>, endpoint: Endpoint) -> Route {
-    Route {
-        path: Path::Exact(path),
-        method,
-        family: Family::Node,
-        need: Need::Nothing,
-        body: Body::Ignored,
-        endpoint,
-    }
-}
-
-/// A PATCH may lock, or write.
-const PATCH_NEED: Need = Need::AnyOf(Grants::KV_WRITE.union(Grants::KV_LOCK));
-
-/// A batch may read, write or delete.
-const BATCH_NEED: Need = Need::AnyOf(Grants::KV_READ.union(Grants::KV_WRITE).union(Grants::KV_DELETE));
-
-/// The table.
-pub static ROUTES: [Route; 11] = [
-    key(Method::Get, Need::Grant(Grants::KV_READ), Body::Ignored, Verb::Get),
-    key(Method::Put, Need::Grant(Grants::KV_WRITE), Body::Value, Verb::Put),
-    key(Method::Delete, Need::Grant(Grants::KV_DELETE), Body::Ignored, Verb::Delete),
-    key(Method::Patch, PATCH_NEED, Body::Words, Verb::Patch),
-    Route {
-        path: Path::Exact("/api/kv/batch"),
-        method: Some(Method::Post),
-        family: Family::Kv,
-        need: BATCH_NEED,
-        body: Body::Request,
-        endpoint: Endpoint::Batch,
-    },
-    Route {
-        path: Path::Exact("/api/kv"),
-        method: Some(Method::Get),
-        family: Family::Kv,
-        need: Need::Grant(Grants::KV_LIST),
-        body: Body::Ignored,
-        endpoint: Endpoint::List,
-    },
-    node("/health", None, Endpoint::Health),
-    node("/livez", Some(Method::Get), Endpoint::Live),
-    node("/readyz", Some(Method::Get), Endpoint::Ready),
-    node("/robots.txt", Some(Method::Get), Endpoint::Robots),
-    node("/", Some(Method::Get), Endpoint::Welcome),
-];
 
 /// What the table has for a request.
 #[derive(Clone, Copy, Debug)]
@@ -197,9 +271,12 @@ pub enum Routed {
 
 /// Finds the row of a request by its raw path.
 pub fn find(path: &[u8], method: Method) -> Result<Routed, Problem> {
-    for route in &ROUTES {
-        if route.serves(method) && route.path.matches(path) {
-            return Ok(Routed::To(route));
+    // Compared with a constant, which takes an instruction; with a row's own text it takes fifty.
+    if path.starts_with(KEY_PREFIX.as_bytes()) {
+        for route in &ROUTES[..KEY_ROWS] {
+            if route.serves(method) {
+                return Ok(Routed::To(route));
+            }
         }
     }
     find_other(path, method)
@@ -207,6 +284,11 @@ pub fn find(path: &[u8], method: Method) -> Result<Routed, Problem> {
 
 #[cold]
 fn find_other(path: &[u8], method: Method) -> Result<Routed, Problem> {
+    for route in &ROUTES[KEY_ROWS..] {
+        if route.serves(method) && route.path.matches(path) {
+            return Ok(Routed::To(route));
+        }
+    }
     // The whole server (`OPTIONS *`), and an absolute target that ends with its authority.
     let everything = method == Method::Options && path == b"*";
     if path.is_empty() {
@@ -268,7 +350,7 @@ impl Methods {
 
 #[cfg(test)]
 mod tests {
-    use super::{Endpoint, Methods, Need, ROUTES, Routed, Verb, find};
+    use super::{Access, Duty, Endpoint, Family, Methods, Path, ROUTES, Routed, Verb, find};
     use crate::api::message::Problem;
     use crate::http::Method;
 
@@ -332,9 +414,50 @@ mod tests {
     }
 
     #[test]
-    fn every_row_of_the_kv_family_asks_for_a_grant() {
+    fn only_pages_of_the_node_are_open_and_every_row_is_of_the_family_of_its_path() {
         for route in &ROUTES {
-            assert_eq!(route.need == Need::Nothing, route.path.pattern().find("/api").is_none());
+            let pattern = route.path.pattern();
+            assert_eq!(route.access == Access::Open, route.family == Family::Node, "{pattern}");
+            assert_eq!(Family::of(pattern.as_bytes()), route.family, "{pattern}");
+        }
+        for (path, family) in [
+            ("/apps/x/y", Family::Light),
+            ("/appsx", Family::Node),
+            ("/api/keysx", Family::Node),
+            ("/api/keys/", Family::Keys),
+            ("", Family::Node),
+        ] {
+            assert_eq!(Family::of(path.as_bytes()), family, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_one_segment() {
+        for (path, id) in [
+            ("/apps/a/rotate", Some("a")),
+            ("/apps/a%2Fb/rotate", Some("a%2Fb")),
+            ("/apps//rotate", None),
+            ("/apps/a/b/rotate", None),
+            ("/apps/rotate", None),
+            ("/apps/a", None),
+        ] {
+            let found = Path::Id("/apps/", "/rotate").id(path.as_bytes());
+            assert_eq!(found, id.map(str::as_bytes), "{path}");
+        }
+        assert_eq!(endpoint("/api/keys/x", Method::Patch), Endpoint::Administer(Duty::RenameKey));
+        assert_eq!(endpoint("/apps/x", Method::Delete), Endpoint::Administer(Duty::DeleteApp));
+        assert!(matches!(find(b"/api/keys/", Method::Get), Err(Problem::NoSuchPath)));
+        assert!(matches!(find(b"/apps/x/y", Method::Get), Err(Problem::NoSuchPath)));
+    }
+
+    #[test]
+    fn no_two_rows_have_the_same_name_or_the_same_path_and_method() {
+        for (at, route) in ROUTES.iter().enumerate() {
+            for other in &ROUTES[..at] {
+                assert_ne!(route.doc.name, other.doc.name);
+                let same = route.path == other.path && route.method == other.method;
+                assert!(!same, "{}", route.doc.name);
+            }
         }
     }
 }

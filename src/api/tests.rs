@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
-use super::{Api, ApiConfig, Call, NodeState, Phase, Problem, Scratch, Tail};
-use crate::auth::{Epoch, Remembered, Verifier, VerifierConfig, sign};
+use super::{
+    Access, Api, ApiConfig, Call, Need, NodeState, Phase, Problem, ROUTES, Reach, Route, Scratch, Tail,
+};
+use crate::auth::{Brake, FAILURES_MAX, Forms, Grants, Remembered, Trust, Verifier, VerifierConfig, sign};
 use crate::clock::{Now, Version};
 use crate::etag::Tags;
 use crate::http::parse_head;
@@ -56,13 +58,8 @@ impl Reply {
 
 pub fn config() -> ApiConfig {
     ApiConfig {
-        verifier: Arc::new(Verifier::new(VerifierConfig {
-            enabled: false,
-            secret: b"",
-            leeway_seconds: 0,
-            require_exp: true,
-        })),
-        epoch: Epoch::default(),
+        trust: trust(VerifierConfig { enabled: false, secret: b"", leeway_seconds: 0, require_exp: true }),
+        brake: None,
         hasher: KeyHasher::random(),
         tags: Tags::new(0xb007_1d00),
         shards: 2,
@@ -73,6 +70,10 @@ pub fn config() -> ApiConfig {
         anonymous_head: false,
         state: Arc::new(NodeState::default()),
     }
+}
+
+pub fn trust(verifier: VerifierConfig<'_>) -> Trust {
+    Trust::new(Verifier::new(verifier)).expect("randomness")
 }
 
 /// A request of these lines, with a Host and the blank line behind them.
@@ -101,7 +102,7 @@ impl Node {
     pub fn locked() -> Node {
         let verifier =
             VerifierConfig { enabled: true, secret: SECRET, leeway_seconds: 0, require_exp: false };
-        Node::new(ApiConfig { verifier: Arc::new(Verifier::new(verifier)), ..config() })
+        Node::new(ApiConfig { trust: trust(verifier), ..config() })
     }
 
     /// What is answered to a request for one key or a page, `serve` standing for the shard.
@@ -460,11 +461,88 @@ fn the_pages_of_the_node_need_no_credential() {
     assert_eq!((head.head, head.body.len()), (page.head, 0));
 }
 
+/// A row like those that take the databases password.
+fn with_password() -> Route {
+    let access = Access::Holders {
+        forms: Forms::BEARER.union(Forms::BASIC),
+        need: Need::Grant(Grants::DB_READ),
+        reach: Reach::Node,
+    };
+    Route { access, ..ROUTES[0] }
+}
+
+#[test]
+fn a_wrong_password_is_braked_after_so_many_and_the_right_one_never_is() {
+    let verifier = VerifierConfig { enabled: true, secret: SECRET, leeway_seconds: 0, require_exp: false };
+    let trust = trust(verifier).with_password(b"pw");
+    let mut node = Node::new(ApiConfig { trust, brake: Some(Brake::new()), ..config() });
+    let route = with_password();
+    // ":pw" and ":no" in base64.
+    let mut ask = |password: &str, address: &str| {
+        let head = request(&format!("GET /x HTTP/1.1\nAuthorization: Basic {password}"));
+        let parsed = parse_head(&head, &mut 0).unwrap().unwrap();
+        let mut vouched = None;
+        let mut remembered = Remembered::default();
+        let admitted = node.api.authorize(&parsed, &head, &route, &mut remembered, &mut vouched);
+        match admitted {
+            Ok((grants, scope)) => {
+                assert!(grants.contains(Grants::DB_READ) && scope.is_none());
+                200
+            }
+            Err(problem) => {
+                let problem = node.api.brake(problem, || address.parse().ok(), NOW);
+                problem.status().code()
+            }
+        }
+    };
+    for _ in 0..FAILURES_MAX {
+        assert_eq!(ask("Om5v", "192.0.2.1"), 401);
+    }
+    for _ in 0..5 {
+        assert_eq!(
+            [ask("Om5v", "192.0.2.1"), ask("OnB3", "192.0.2.1"), ask("Om5v", "192.0.2.2")],
+            [429, 200, 401]
+        );
+    }
+}
+
+#[test]
+fn a_wrong_password_and_a_wrong_token_look_the_same() {
+    let mut node = Node::locked();
+    let request = request("GET /api/kv/a HTTP/1.1");
+    let parsed = parse_head(&request, &mut 0).unwrap().unwrap();
+    let mut answers = [Problem::Unauthorized, Problem::PasswordWrong].map(|problem| {
+        let mut out = Vec::new();
+        node.api.refuse(Some((&parsed, &request)), problem, false, &mut out);
+        out
+    });
+    let [token, password] = &mut answers;
+    assert_eq!(token, password);
+    let mut out = Vec::new();
+    node.api.refuse(Some((&parsed, &request)), Problem::TooManyFailures(7), false, &mut out);
+    let braked = reply(out);
+    assert_eq!((braked.status, braked.field("Retry-After")), (429, Some("7")));
+}
+
+#[test]
+fn what_was_shown_in_basic_authentication_says_nothing_where_that_is_not_taken() {
+    let verifier = VerifierConfig { enabled: true, secret: SECRET, leeway_seconds: 0, require_exp: false };
+    let mut node = Node::new(ApiConfig { trust: trust(verifier).with_password(b"pw"), ..config() });
+    let head = request("GET /api/kv/x HTTP/1.1\nAuthorization: Basic OnB3");
+    let parsed = parse_head(&head, &mut 0).unwrap().unwrap();
+    // As when the same fields came before with a path that takes it.
+    let (mut remembered, mut vouched) = (Remembered::default(), None);
+    let here = with_password();
+    assert!(node.api.authorize(&parsed, &head, &here, &mut remembered, &mut vouched).is_ok());
+    assert!(vouched.is_some());
+    let there = node.api.authorize(&parsed, &head, &ROUTES[0], &mut remembered, &mut vouched);
+    assert_eq!(there.unwrap_err(), Problem::Unauthorized);
+}
+
 #[test]
 fn head_may_be_anonymous_if_the_node_says_so() {
     let verifier = VerifierConfig { enabled: true, secret: SECRET, leeway_seconds: 0, require_exp: false };
-    let verifier = Arc::new(Verifier::new(verifier));
-    let mut node = Node::new(ApiConfig { verifier, anonymous_head: true, ..config() });
+    let mut node = Node::new(ApiConfig { trust: trust(verifier), anonymous_head: true, ..config() });
     assert_eq!(node.told("HEAD /api/kv/a HTTP/1.1", b"", Outcome::Found(entry(b"x"))).status, 200);
     assert_eq!(node.refused("GET /api/kv/a HTTP/1.1", b"").status, 401);
     assert_eq!(node.gather("HEAD /api/kv HTTP/1.1", b"", |_| panic!("may not")).status, 401);

@@ -5,10 +5,13 @@
 //! header costs before the signature is checked is bounded by the length of a token; the payload is
 //! not looked at before. No allocation for any token, good or bad.
 //!
+//! For a rotation there may be two secrets at once: tokens under either are good.
+//!
 //! The key is the *text* of `authentication.secret_key`, as in the original, not what its digits
 //! may encode.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,8 +19,8 @@ use ring::hmac;
 
 use super::grants::NAME_BYTES_MAX;
 use super::json::{Malformed, Reader, Text};
-use super::{Grants, Identity, Unauthorized};
-use crate::limits::CREDENTIAL_BYTES_MAX;
+use super::{Form, Grants, Identity, Known, Scope, Unauthorized};
+use crate::limits::{CREDENTIAL_BYTES_MAX, KEY_BYTES_MAX};
 
 /// Most bytes a part of a token can decode to.
 const PART_BYTES_MAX: usize = CREDENTIAL_BYTES_MAX / 4 * 3 + 3;
@@ -51,11 +54,12 @@ impl fmt::Debug for VerifierConfig<'_> {
     }
 }
 
-/// Verifies tokens under one secret.
+/// Verifies tokens under one secret, or two while one takes over from the other.
 #[derive(Clone)]
 pub struct Verifier {
     /// Absent while authentication is off.
     key: Option<hmac::Key>,
+    previous_key: Option<hmac::Key>,
     leeway_seconds: u64,
     require_exp: bool,
 }
@@ -69,9 +73,19 @@ impl Verifier {
         assert!(!config.enabled || !config.secret.is_empty(), "authentication needs a secret");
         Verifier {
             key: config.enabled.then(|| hmac::Key::new(hmac::HMAC_SHA256, config.secret)),
+            previous_key: None,
             leeway_seconds: config.leeway_seconds,
             require_exp: config.require_exp,
         }
+    }
+
+    /// Takes tokens under a second secret too: the one before, until everybody has a new token.
+    ///
+    /// # Panics
+    /// When it is empty.
+    pub fn with_previous(self, secret: &[u8]) -> Verifier {
+        assert!(!secret.is_empty(), "anyone could sign under it");
+        Verifier { previous_key: Some(hmac::Key::new(hmac::HMAC_SHA256, secret)), ..self }
     }
 
     /// Whether authentication is on.
@@ -80,8 +94,28 @@ impl Verifier {
     }
 
     /// Verifies a token. Good while `now < exp + leeway` and `now + leeway >= nbf`.
-    pub fn verify(&self, token: &[u8], wall_seconds: u64) -> Result<Identity, Unauthorized> {
-        let Some(key) = &self.key else { return Ok(Identity::UNLIMITED) };
+    pub fn verify(&self, token: &[u8], wall_seconds: u64) -> Result<Known, Unauthorized> {
+        self.verified(token, wall_seconds, |known, _| known)
+    }
+
+    /// Verifies a token as [`Verifier::verify`] does, and reads whose it is: its `sub`.
+    pub fn verify_with_subject(
+        &self,
+        token: &[u8],
+        wall_seconds: u64,
+    ) -> Result<(Known, String), Unauthorized> {
+        self.verified(token, wall_seconds, |known, claims| {
+            let subject = claims.sub.map(|sub| sub.bytes().collect()).unwrap_or_default();
+            (known, String::from_utf8(subject).unwrap_or_default())
+        })
+    }
+
+    fn verified<T>(
+        &self,
+        token: &[u8],
+        wall_seconds: u64,
+        answer: impl FnOnce(Known, &Claims<'_>) -> T,
+    ) -> Result<T, Unauthorized> {
         if token.len() > CREDENTIAL_BYTES_MAX {
             return Err(Unauthorized::TooLong);
         }
@@ -92,18 +126,24 @@ impl Verifier {
         let mut tag = [0; TAG_BYTES + 1];
         let tag = decode(parts.signature, &mut tag)?;
         // Constant time; a tag of another length is wrong.
-        hmac::verify(key, parts.signed, tag).map_err(|_| Unauthorized::SignatureWrong)?;
+        let is_under = |key: &hmac::Key| hmac::verify(key, parts.signed, tag).is_ok();
+        if ![&self.key, &self.previous_key].into_iter().flatten().any(is_under) {
+            return Err(Unauthorized::SignatureWrong);
+        }
         let payload = decode(parts.payload, &mut scratch)?;
         let claims = Claims::parse(payload).map_err(|Malformed| Unauthorized::ClaimsRefused)?;
-        self.identity(&claims)?.at(wall_seconds)
+        let identity = self.identity(&claims)?.at(wall_seconds)?;
+        let scope = claims.scope().map_err(|Malformed| Unauthorized::ClaimsRefused)?;
+        Ok(answer(Known { identity, scope }, &claims))
     }
 
-    fn identity(&self, claims: &Claims) -> Result<Identity, Unauthorized> {
+    fn identity(&self, claims: &Claims<'_>) -> Result<Identity, Unauthorized> {
         if self.require_exp && claims.exp.is_none() {
             return Err(Unauthorized::ClaimsRefused);
         }
         Ok(Identity {
             grants: claims.grants(),
+            form: Form::Jwt,
             not_before: claims.nbf.unwrap_or(0).saturating_sub(self.leeway_seconds),
             expires: claims.exp.map_or(u64::MAX, |exp| exp.saturating_add(self.leeway_seconds)),
         })
@@ -193,17 +233,21 @@ fn check_header(header: &[u8]) -> Result<(), Malformed> {
 /// The claims that matter here. `sub` and `iss` may be empty or absent, but not of another type;
 /// `aud`, `jti` and all others are passed over.
 #[derive(Default)]
-struct Claims {
+struct Claims<'a> {
     exp: Option<u64>,
     nbf: Option<u64>,
+    /// Whose it is, for whoever makes an API key with it.
+    sub: Option<Text<'a>>,
+    /// Limits it to keys that begin like this; an empty one does not.
+    prefix: Option<Text<'a>>,
     /// From `grants`, an array of names.
     listed: Option<Grants>,
     /// From `scope`, names with spaces between them (RFC 8693, section 4.2).
     scoped: Option<Grants>,
 }
 
-impl Claims {
-    fn parse(payload: &[u8]) -> Result<Claims, Malformed> {
+impl<'a> Claims<'a> {
+    fn parse(payload: &'a [u8]) -> Result<Claims<'a>, Malformed> {
         let mut reader = Reader::new(payload)?;
         let mut claims = Claims::default();
         reader.members(|reader, name| {
@@ -213,8 +257,12 @@ impl Claims {
                 claims.nbf = Some(reader.unsigned()?);
             } else if name == "iat" {
                 reader.unsigned()?;
-            } else if name == "sub" || name == "iss" {
+            } else if name == "sub" {
+                claims.sub = Some(reader.string()?);
+            } else if name == "iss" {
                 reader.string()?;
+            } else if name == "prefix" {
+                claims.prefix = Some(reader.string()?);
             } else if name == "grants" {
                 claims.listed = Some(listed_grants(reader)?);
             } else if name == "scope" {
@@ -231,6 +279,17 @@ impl Claims {
     /// Both claims at once limit each other: a token never gets more from one than the other says.
     fn grants(&self) -> Grants {
         self.listed.unwrap_or(Grants::ALL).intersection(self.scoped.unwrap_or(Grants::ALL))
+    }
+
+    /// A prefix that no key can have is a mistake of whoever signed it.
+    fn scope(&self) -> Result<Option<Arc<Scope>>, Malformed> {
+        let Some(prefix) = self.prefix else { return Ok(None) };
+        let prefix: Box<[u8]> = prefix.bytes().take(KEY_BYTES_MAX + 1).collect();
+        match prefix.len() {
+            0 => Ok(None),
+            1..=KEY_BYTES_MAX => Ok(Some(Arc::new(Scope { namespace: None, prefix }))),
+            _ => Err(Malformed),
+        }
     }
 }
 
@@ -284,6 +343,7 @@ impl Word {
 mod tests {
     use super::{ROOT_TOKEN_SECONDS, Verifier, VerifierConfig, root_token, sign};
     use crate::auth::{Grants, Identity, Unauthorized};
+    use crate::limits::KEY_BYTES_MAX;
 
     const SECRET: &[u8] = b"secret";
 
@@ -292,7 +352,7 @@ mod tests {
     }
 
     fn grants(claims: &str) -> Result<Grants, Unauthorized> {
-        verifier(0, false).verify(sign(SECRET, claims).as_bytes(), 1).map(|identity| identity.grants)
+        verifier(0, false).verify(sign(SECRET, claims).as_bytes(), 1).map(|known| known.identity.grants)
     }
 
     #[test]
@@ -315,7 +375,8 @@ mod tests {
     fn exp_is_required_unless_it_is_said_otherwise() {
         let token = sign(SECRET, "{}");
         assert_eq!(verifier(0, true).verify(token.as_bytes(), 1), Err(Unauthorized::ClaimsRefused));
-        assert_eq!(verifier(0, false).verify(token.as_bytes(), 1), Ok(Identity::UNLIMITED));
+        let known = verifier(0, false).verify(token.as_bytes(), 1).unwrap();
+        assert_eq!((known.identity, known.scope), (Identity::UNLIMITED, None));
         let zero = sign(SECRET, r#"{"exp":0}"#);
         assert_eq!(verifier(0, false).verify(zero.as_bytes(), 0), Err(Unauthorized::Expired));
         let never = sign(SECRET, r#"{"exp":18446744073709551615}"#);
@@ -365,9 +426,49 @@ mod tests {
     #[test]
     fn a_root_token_has_every_grant_and_ends_after_156_weeks() {
         let token = root_token(SECRET, "http://\"localhost\":7020/", 1_000);
-        let identity = verifier(0, true).verify(token.as_bytes(), 1_000).unwrap();
+        let identity = verifier(0, true).verify(token.as_bytes(), 1_000).unwrap().identity;
         assert_eq!(identity.grants, Grants::ALL);
         assert_eq!(identity.expires, 1_000 + ROOT_TOKEN_SECONDS);
+    }
+
+    #[test]
+    fn a_prefix_limits_a_token_and_one_that_no_key_has_is_refused() {
+        let scope = |claims: &str| verifier(0, false).verify(sign(SECRET, claims).as_bytes(), 1);
+        let prefix = |claims: &str| scope(claims).map(|known| known.scope.map(|scope| scope.prefix.to_vec()));
+        assert_eq!(prefix("{}"), Ok(None));
+        assert_eq!(prefix(r#"{"prefix":""}"#), Ok(None));
+        assert_eq!(prefix(r#"{"prefix":"\u0061/\u00e9"}"#), Ok(Some("a/\u{e9}".as_bytes().to_vec())));
+        let of = |bytes: usize| format!(r#"{{"prefix":"{}"}}"#, "p".repeat(bytes));
+        assert!(prefix(&of(KEY_BYTES_MAX - 1)).is_ok() && prefix(&of(KEY_BYTES_MAX)).is_ok());
+        for claims in [&of(KEY_BYTES_MAX + 1), r#"{"prefix":null}"#, r#"{"prefix":7}"#, r#"{"prefix":["a"]}"#]
+        {
+            assert_eq!(prefix(claims), Err(Unauthorized::ClaimsRefused), "{claims}");
+        }
+    }
+
+    #[test]
+    fn the_subject_is_read_with_its_escapes_resolved() {
+        let subject = |claims: &str| {
+            verifier(0, false)
+                .verify_with_subject(sign(SECRET, claims).as_bytes(), 1)
+                .map(|(_, subject)| subject)
+        };
+        assert_eq!(subject("{}"), Ok(String::new()));
+        assert_eq!(subject(r#"{"sub":"\u00e9\"a"}"#), Ok("\u{e9}\"a".to_owned()));
+        assert_eq!(subject(r#"{"sub":1}"#), Err(Unauthorized::ClaimsRefused));
+    }
+
+    #[test]
+    fn tokens_under_the_secret_before_are_good_beside_those_under_the_present_one() {
+        let both = verifier(0, false).with_previous(b"the one before");
+        for (secret, good) in [(SECRET, true), (b"the one before", true), (b"another", false), (b"", false)] {
+            assert_eq!(both.verify(sign(secret, "{}").as_bytes(), 1).is_ok(), good);
+        }
+        let old = sign(b"the one before", "{}");
+        assert_eq!(
+            verifier(0, false).verify(old.as_bytes(), 1).map(|_| ()),
+            Err(Unauthorized::SignatureWrong)
+        );
     }
 
     #[test]

@@ -10,7 +10,9 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Grants, Identity};
+use zeroize::Zeroize;
+
+use super::{Form, Grants, Identity, Known, Scope};
 use crate::constant_time;
 
 /// Tokens a reactor's table holds.
@@ -25,7 +27,7 @@ const SLOT_TOKEN_BYTES_MAX: usize = 512;
 
 const _: () = assert!((SLOTS / WAYS).is_power_of_two());
 const _: () = assert!(SLOT_TOKEN_BYTES_MAX <= u16::MAX as usize);
-const _: () = assert!(size_of::<Remembered>() <= 32);
+const _: () = assert!(size_of::<Remembered>() <= 40);
 
 /// Counts revocations, for the whole node. What was remembered in an earlier epoch is forgotten.
 #[derive(Clone, Debug, Default)]
@@ -50,41 +52,58 @@ pub struct Remembered {
     /// Empty, or [`HEAD_BYTES`] of epoch and identity and then the token. In one block because
     /// there is one for each connection, and most connections are idle.
     block: Vec<u8>,
+    /// The user of the peer, if it needs no credential.
     trusted_uid: Option<u32>,
+    scope: Option<Arc<Scope>>,
 }
 
-/// Four words of 64 bits: epoch, not-before, expires, grants.
+/// Four words of 64 bits: epoch, not-before, expires, and grants with the form above them.
 const HEAD_BYTES: usize = 32;
 
 impl Remembered {
     /// The memory of a connection from a process of this machine whose user is known and needs no
     /// credential (`authentication.local_uids`), or of any other connection.
     pub fn of_peer(trusted_uid: Option<u32>) -> Remembered {
-        Remembered { block: Vec::new(), trusted_uid }
+        Remembered { block: Vec::new(), trusted_uid, scope: None }
     }
 
-    /// Whether the peer may do everything without a credential.
-    pub(super) fn is_trusted(&self) -> bool {
-        self.trusted_uid.is_some()
+    /// The user of a peer that may do everything without a credential.
+    pub fn trusted_uid(&self) -> Option<u32> {
+        self.trusted_uid
     }
 
-    pub(super) fn find(&self, token: &[u8], epoch: u64) -> Option<Identity> {
+    pub(super) fn find(&self, token: &[u8], epoch: u64) -> Option<Known> {
         let (head, known) = self.block.split_at_checked(HEAD_BYTES)?;
-        let ([made_in, not_before, expires, grants], []) = head.as_chunks::<8>() else { return None };
-        (u64::from_le_bytes(*made_in) == epoch && constant_time::equal(known, token)).then(|| Identity {
-            grants: Grants::from_bits(u64::from_le_bytes(*grants) as u32),
-            not_before: u64::from_le_bytes(*not_before),
-            expires: u64::from_le_bytes(*expires),
+        let ([made_in, not_before, expires, may], []) = head.as_chunks::<8>() else { return None };
+        let may = u64::from_le_bytes(*may);
+        (u64::from_le_bytes(*made_in) == epoch && constant_time::equal(known, token)).then(|| Known {
+            identity: Identity {
+                grants: Grants::from_bits(may as u32),
+                form: Form::from_bits((may >> 32) as u8),
+                not_before: u64::from_le_bytes(*not_before),
+                expires: u64::from_le_bytes(*expires),
+            },
+            scope: self.scope.clone(),
         })
     }
 
-    pub(super) fn replace(&mut self, token: &[u8], identity: Identity, epoch: u64) {
-        self.block.clear();
+    pub(super) fn replace(&mut self, token: &[u8], known: &Known, epoch: u64) {
+        let Known { identity, scope } = known;
+        // Wiped before it is cleared: growing leaves the old block behind as it is.
+        self.block.zeroize();
         self.block.reserve_exact(HEAD_BYTES + token.len());
-        for word in [epoch, identity.not_before, identity.expires, u64::from(identity.grants.bits())] {
+        let may = u64::from(identity.form.bits()) << 32 | u64::from(identity.grants.bits());
+        for word in [epoch, identity.not_before, identity.expires, may] {
             self.block.extend_from_slice(&word.to_le_bytes());
         }
         self.block.extend_from_slice(token);
+        self.scope.clone_from(scope);
+    }
+}
+
+impl Drop for Remembered {
+    fn drop(&mut self) {
+        self.block.zeroize();
     }
 }
 
@@ -96,17 +115,17 @@ impl fmt::Debug for Remembered {
 
 /// What is known of the token that stands in a slot. An empty slot has a length of 0, as no token
 /// has.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Slot {
     /// Keyed hash of the token, all of it: tells slots of a set apart before tokens are compared.
     hash: u64,
     epoch: u64,
-    identity: Identity,
+    known: Known,
     length: u16,
 }
 
-/// The good tokens a reactor saw lately. Fixed in size: 48 KiB, and half a KiB for each token it
-/// ever holds at a time, 560 KiB at most.
+/// The good tokens a reactor saw lately. Fixed in size: 56 KiB, and half a KiB for each token it
+/// ever holds at a time, 568 KiB at most.
 pub struct Recent {
     /// With random keys, so that nobody can aim tokens at one set.
     hasher: ahash::RandomState,
@@ -121,7 +140,8 @@ pub struct Recent {
 impl Recent {
     /// An empty table.
     pub fn new() -> Recent {
-        let empty = Slot { hash: 0, epoch: 0, identity: Identity::UNLIMITED, length: 0 };
+        let nobody = Known { identity: Identity::UNLIMITED, scope: None };
+        let empty = Slot { hash: 0, epoch: 0, known: nobody, length: 0 };
         Recent {
             hasher: ahash::RandomState::new(),
             slots: vec![empty; SLOTS].into_boxed_slice(),
@@ -131,7 +151,7 @@ impl Recent {
     }
 
     /// Who showed this token in this epoch.
-    pub fn find(&self, token: &[u8], epoch: u64) -> Option<Identity> {
+    pub(super) fn find(&self, token: &[u8], epoch: u64) -> Option<Known> {
         if token.len() > SLOT_TOKEN_BYTES_MAX {
             return None;
         }
@@ -145,12 +165,12 @@ impl Recent {
                     &self.tokens[at * SLOT_TOKEN_BYTES_MAX..][..usize::from(slot.length)],
                     token,
                 );
-            found.then_some(slot.identity)
+            found.then(|| slot.known.clone())
         })
     }
 
     /// Keeps a verified token, in the place of a dead one or else of some other.
-    pub fn insert(&mut self, token: &[u8], identity: Identity, epoch: u64, wall_seconds: u64) {
+    pub(super) fn insert(&mut self, token: &[u8], known: &Known, epoch: u64, wall_seconds: u64) {
         if token.is_empty() || token.len() > SLOT_TOKEN_BYTES_MAX {
             return;
         }
@@ -159,13 +179,13 @@ impl Recent {
             slot.length == 0
                 || slot.epoch != epoch
                 || slot.hash == hash
-                || slot.identity.expires <= wall_seconds
+                || slot.known.identity.expires <= wall_seconds
         };
         let at = ways(hash).find(|&at| dead(&self.slots[at])).unwrap_or_else(|| {
             self.turn = (self.turn + 1) % WAYS;
             ways(hash).start + self.turn
         });
-        self.slots[at] = Slot { hash, epoch, identity, length: token.len() as u16 };
+        self.slots[at] = Slot { hash, epoch, known: known.clone(), length: token.len() as u16 };
         self.tokens[at * SLOT_TOKEN_BYTES_MAX..][..token.len()].copy_from_slice(token);
     }
 
@@ -173,6 +193,14 @@ impl Recent {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(token);
         hasher.finish()
+    }
+}
+
+impl Drop for Recent {
+    fn drop(&mut self) {
+        for (at, slot) in self.slots.iter().enumerate().filter(|(_, slot)| slot.length > 0) {
+            self.tokens[at * SLOT_TOKEN_BYTES_MAX..][..usize::from(slot.length)].zeroize();
+        }
     }
 }
 
@@ -191,24 +219,31 @@ fn ways(hash: u64) -> std::ops::Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::{Recent, Remembered, SLOT_TOKEN_BYTES_MAX, SLOTS, WAYS};
-    use crate::auth::{Grants, Identity};
+    use std::sync::Arc;
 
-    fn identity(expires: u64) -> Identity {
-        Identity { grants: Grants::KV_READ.union(Grants::ADMIN), not_before: 3, expires }
+    use crate::auth::{Form, Grants, Identity, Known, Scope};
+
+    fn known(expires: u64) -> Known {
+        let grants = Grants::KV_READ.union(Grants::ADMIN);
+        let scope = Scope { namespace: None, prefix: expires.to_string().as_bytes().into() };
+        Known {
+            identity: Identity { grants, form: Form::ApiKey, not_before: 3, expires },
+            scope: Some(Arc::new(scope)),
+        }
     }
 
     #[test]
     fn a_connection_remembers_its_last_token_in_place() {
         let mut remembered = Remembered::default();
         assert_eq!(remembered.find(b"", 0), None);
-        remembered.replace(b"a.long.token", identity(u64::MAX - 1), 7);
-        assert_eq!(remembered.find(b"a.long.token", 7), Some(identity(u64::MAX - 1)));
+        remembered.replace(b"a.long.token", &known(u64::MAX - 1), 7);
+        assert_eq!(remembered.find(b"a.long.token", 7), Some(known(u64::MAX - 1)));
         assert_eq!(remembered.find(b"a.long.token", 8), None);
         assert_eq!(remembered.find(b"a.long.tokeN", 7), None);
         let before = remembered.block.as_ptr();
-        remembered.replace(b"shorter", identity(9), 8);
+        remembered.replace(b"shorter", &known(9), 8);
         assert_eq!(remembered.block.as_ptr(), before, "a shorter token needs no other block");
-        assert_eq!(remembered.find(b"shorter", 8), Some(identity(9)));
+        assert_eq!(remembered.find(b"shorter", 8), Some(known(9)));
         assert_eq!(remembered.find(b"a.long.token", 8), None);
     }
 
@@ -217,8 +252,8 @@ mod tests {
         let mut recent = Recent::new();
         let tokens: Vec<String> = (0..SLOTS / 4).map(|number| format!("token.number.{number}")).collect();
         for (number, token) in tokens.iter().enumerate() {
-            recent.insert(token.as_bytes(), identity(1_000 + number as u64), 1, 5);
-            assert_eq!(recent.find(token.as_bytes(), 1), Some(identity(1_000 + number as u64)));
+            recent.insert(token.as_bytes(), &known(1_000 + number as u64), 1, 5);
+            assert_eq!(recent.find(token.as_bytes(), 1), Some(known(1_000 + number as u64)));
         }
         let kept = tokens.iter().filter(|token| recent.find(token.as_bytes(), 1).is_some()).count();
         assert!(kept > tokens.len() * 9 / 10, "{kept} of {}", tokens.len());
@@ -236,13 +271,13 @@ mod tests {
         let alive: Vec<String> = (0..WAYS - 1).map(|_| of_set()).collect();
         let (dead, new, newer) = (of_set(), of_set(), of_set());
         for token in &alive {
-            recent.insert(token.as_bytes(), identity(1_000), 1, 5);
+            recent.insert(token.as_bytes(), &known(1_000), 1, 5);
         }
-        recent.insert(dead.as_bytes(), identity(100), 1, 5);
-        recent.insert(new.as_bytes(), identity(1_000), 1, 100);
+        recent.insert(dead.as_bytes(), &known(100), 1, 5);
+        recent.insert(new.as_bytes(), &known(1_000), 1, 100);
         assert_eq!(recent.find(dead.as_bytes(), 1), None);
         assert!(alive.iter().chain([&new]).all(|token| recent.find(token.as_bytes(), 1).is_some()));
-        recent.insert(newer.as_bytes(), identity(1_000), 1, 100);
+        recent.insert(newer.as_bytes(), &known(1_000), 1, 100);
         assert!(recent.find(newer.as_bytes(), 1).is_some());
         let kept = alive.iter().chain([&new]).filter(|token| recent.find(token.as_bytes(), 1).is_some());
         assert_eq!(kept.count(), WAYS - 1);
@@ -254,9 +289,9 @@ mod tests {
         let fits = vec![b'a'; SLOT_TOKEN_BYTES_MAX];
         let over = vec![b'a'; SLOT_TOKEN_BYTES_MAX + 1];
         for token in [&fits, &over] {
-            recent.insert(token, identity(10), 1, 5);
+            recent.insert(token, &known(10), 1, 5);
         }
-        assert_eq!(recent.find(&fits, 1), Some(identity(10)));
+        assert_eq!(recent.find(&fits, 1), Some(known(10)));
         assert_eq!(recent.find(&over, 1), None);
     }
 }

@@ -29,6 +29,7 @@ pub mod settings;
 pub mod token;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -164,6 +165,10 @@ Example:
   lucid-completions.1
   lucid-delete.1";
 
+const OPENAPI_EXAMPLE: &str = "\
+Example:
+  $ lucid openapi > openapi.yaml";
+
 /// A fast in-memory key-value node spoken to over HTTP
 #[derive(Debug, Parser)]
 #[command(name = "lucid", version, after_help = EXAMPLES, arg_required_else_help = true, args_override_self = true, max_term_width = 100)]
@@ -216,6 +221,9 @@ enum Verb {
     /// Print the manual
     #[command(after_help = MAN_EXAMPLE)]
     Man(pages::ManArgs),
+    /// Print the OpenAPI document of the endpoints, in YAML
+    #[command(after_help = OPENAPI_EXAMPLE)]
+    Openapi,
 }
 
 /// Arguments of `lucid init`.
@@ -280,6 +288,7 @@ pub fn run() -> ExitCode {
         Verb::Bench(args) => bench::run(&args),
         Verb::Completions(args) => pages::completions(&args, CommandLine::command()),
         Verb::Man(args) => pages::man(&args, CommandLine::command()),
+        Verb::Openapi => openapi(),
     };
     result.unwrap_or_else(|failure| failure.report())
 }
@@ -299,6 +308,15 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
             ExitCode::from(error.exit_code() as u8)
         }
     }
+}
+
+/// Prints the OpenAPI document.
+fn openapi() -> Result<ExitCode, Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(crate::api::openapi::document().as_bytes()).and_then(|()| out.flush()).map_err(
+        |error| Failure::new(Exit::Failed, format!("cannot write to the standard output: {error}")),
+    )?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Flags that stand for settings: path, value, and the flag as it is typed.

@@ -14,8 +14,8 @@ use super::problem::Problem;
 use super::reader::Reader;
 use super::secret::Secret;
 use super::settings::{
-    Authentication, Format, General, Http, Logging, Output, Runtime, Settings, Shown, Shutdown, Store,
-    WhenFull,
+    Authentication, Databases, Format, General, Http, Logging, Output, Runtime, Settings, Shown, Shutdown,
+    Store, WhenFull,
 };
 use super::typed::Typed;
 use super::value::{boolean, duration, shown, size, web_origin, whole, word};
@@ -79,6 +79,7 @@ pub fn resolve(typed: &Typed, surroundings: Surroundings) -> Resolved {
     let http = http(&mut reader);
     let logging = logging(&mut reader);
     let grace = span(&mut reader, "shutdown.grace", GRACE, Duration::ZERO, HOUR);
+    let databases = databases(&mut reader, &mut warnings);
     later(&mut reader, &mut refusals, &mut warnings);
     let settings = Settings {
         file,
@@ -87,6 +88,7 @@ pub fn resolve(typed: &Typed, surroundings: Surroundings) -> Resolved {
         authentication,
         store,
         http,
+        databases,
         logging,
         shutdown: Shutdown { grace },
         warnings,
@@ -166,6 +168,7 @@ fn authentication(
     Authentication {
         enabled,
         secret_key: given.or(fresh).unwrap_or_else(|| Secret::new("")),
+        previous_secret_key: reader.secret("authentication.previous_secret_key"),
         ephemeral_secret,
         leeway_seconds: leeway.as_secs(),
         require_exp: switch(reader, "authentication.require_exp", true),
@@ -260,6 +263,14 @@ fn positive(number: u64, what: &str) -> Result<u64, String> {
     if number == 0 { Err(what.to_owned()) } else { Ok(number) }
 }
 
+fn databases(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Databases {
+    let password = reader.secret("databases.password");
+    if password.is_some() {
+        warnings.push("databases.password: no path of this version takes it yet".into());
+    }
+    Databases { password }
+}
+
 fn http(reader: &mut Reader<'_>) -> Http {
     let request_size = |text: &str| size(text).and_then(|bytes| positive(bytes, "expected a size above 0"));
     let most = u64::from(u32::MAX);
@@ -341,10 +352,6 @@ fn later(reader: &mut Reader<'_>, refusals: &mut Vec<Problem>, warnings: &mut Ve
             format!("{feature} is not in this version of Lucid ({}); {instead}", env!("CARGO_PKG_VERSION"));
         refusals.push(reader.problem(path, what));
     };
-    if reader.secret("authentication.previous_secret_key").is_some() {
-        let instead = "remove it; a new secret_key makes all older tokens invalid at once";
-        refuse(reader, "authentication.previous_secret_key", "a second secret", instead);
-    }
     if switch(reader, "persistence.enabled", false) {
         refuse(
             reader,
@@ -356,16 +363,13 @@ fn later(reader: &mut Reader<'_>, refusals: &mut Vec<Problem>, warnings: &mut Ve
     if switch(reader, "encryption.enabled", false) {
         refuse(reader, "encryption.enabled", "encryption", "set it to false; nothing is written to disk");
     }
-    let password = reader.secret("databases.password").is_some();
     let hash = reader.secret("databases.password_hash").is_some();
-    if password && hash {
+    if hash && reader.is_given("databases.password") {
         reader
             .refuse("databases.password_hash", "given together with databases.password; keep one of the two");
     }
-    for (path, given) in [("databases.password", password), ("databases.password_hash", hash)] {
-        if given {
-            refuse(reader, path, "the databases family", "remove it");
-        }
+    if hash {
+        refuse(reader, "databases.password_hash", "a hashed password", "use databases.password");
     }
     let name = |text: &str| if text.is_empty() { Err("expected names".into()) } else { Ok(text.to_owned()) };
     let restricted =

@@ -61,8 +61,14 @@ pub fn check(
         reader.one("authentication.allow_weak_secret", false, super::value::boolean, bool::to_string);
     let authentication = &settings.authentication;
     if authentication.enabled {
-        let what = secret_refusal(&authentication.secret_key, allow_weak);
-        refusals.extend(what.map(|what| reader.problem("authentication.secret_key", what)));
+        let secrets = [
+            ("authentication.secret_key", Some(&authentication.secret_key)),
+            ("authentication.previous_secret_key", authentication.previous_secret_key.as_ref()),
+        ];
+        for (path, secret) in secrets {
+            let what = secret.and_then(|secret| secret_refusal(secret, allow_weak));
+            refusals.extend(what.map(|what| reader.problem(path, what)));
+        }
     } else if !settings.general.listen.ip().to_canonical().is_loopback() {
         if insecure {
             settings.warnings.push(format!(

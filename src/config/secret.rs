@@ -2,11 +2,14 @@
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 /// A secret. Shown as stars by everything that formats it; only [`Secret::expose`] gives the text.
 ///
-/// There is no comparison, because the obvious one would tell by its time how much was right.
+/// Wiped when it is dropped. There is no comparison, because the obvious one would tell by its time how
+/// much was right.
 #[derive(Clone)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 /// What stands in a secret's place.
 pub const MASK: &str = "********";
@@ -14,7 +17,7 @@ pub const MASK: &str = "********";
 impl Secret {
     /// Keeps a text from being shown.
     pub fn new(text: impl Into<String>) -> Secret {
-        Secret(text.into())
+        Secret(Zeroizing::new(text.into()))
     }
 
     /// The text itself.

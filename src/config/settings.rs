@@ -24,6 +24,8 @@ pub struct Settings {
     pub store: Store,
     /// What a connection may do.
     pub http: Http,
+    /// The databases family.
+    pub databases: Databases,
     /// Where the log goes.
     pub logging: Logging,
     /// How the node ends.
@@ -72,6 +74,8 @@ pub struct Authentication {
     pub enabled: bool,
     /// Signs and verifies tokens, as the text it is. Empty only if authentication is off.
     pub secret_key: Secret,
+    /// Verifies tokens beside it, until everybody has a new one. Never empty.
+    pub previous_secret_key: Option<Secret>,
     /// The secret was drawn for this run, since nobody gave one: nobody else can make a token, so the
     /// node has to print one.
     pub ephemeral_secret: bool,
@@ -121,6 +125,13 @@ pub struct Http {
     pub connections_max: Option<u32>,
     /// Origins whose pages may call the node from a browser; `*` is all. Without any, CORS is off.
     pub cors_origins: Vec<String>,
+}
+
+/// Section `databases`.
+#[derive(Clone, Debug)]
+pub struct Databases {
+    /// Its password in Basic authentication. Without one, only tokens and API keys are taken.
+    pub password: Option<Secret>,
 }
 
 /// Section `logging`.

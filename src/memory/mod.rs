@@ -5,7 +5,7 @@
 //! that data may take nearly all of it as long as nothing else needs it. Bounds: bodies in flight get a
 //! quarter of the limit, reserved before a byte is asked for; values that have left their store, held by
 //! clients that read slowly, an eighth, beyond which the oldest of those is closed; the stores keep at
-//! least half. Every number is an atomic that is read once a turn; nobody waits for anybody.
+//! least half; API keys and apps an eighth. Every number is an atomic that is read once a turn; nobody waits for anybody.
 //!
 //! Beside the limit the process takes a constant: its code, the queues between the cores, what the
 //! allocator rounds up. README.md gives it.
@@ -18,10 +18,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use large::{Large, LargeBuf};
 
-/// Parts of the limit: bodies in flight at most, values that have left their store at most, and what
-/// the stores keep in any case.
+/// Parts of the limit: bodies in flight at most, values that have left their store at most, API keys and
+/// apps at most, and what the stores keep in any case.
 const BODIES_PART: u64 = 4;
 const LEFT_PART: u64 = 8;
+const CREDENTIALS_PART: u64 = 8;
 const STORES_PART: u64 = 2;
 
 /// Under `evict` the stores always leave this part free, up to so many bytes, so that a sudden body need
@@ -43,6 +44,8 @@ pub struct Memory {
     reserved_large_bytes: AtomicU64,
     /// Connections and their buffers.
     buffer_bytes: AtomicU64,
+    /// API keys, app tokens and what is known of them.
+    credential_bytes: AtomicU64,
     /// For each reactor, since when its oldest slow reader of a large value has been waited for.
     stalled_since_ms: Box<[AtomicU64]>,
 }
@@ -61,6 +64,7 @@ impl Memory {
             reserved_bytes: AtomicU64::new(0),
             reserved_large_bytes: AtomicU64::new(0),
             buffer_bytes: AtomicU64::new(0),
+            credential_bytes: AtomicU64::new(0),
             stalled_since_ms: (0..shards).map(|_| AtomicU64::new(u64::MAX)).collect(),
         }))
     }
@@ -74,8 +78,13 @@ impl Memory {
     pub fn shard_ceiling(&self) -> u64 {
         let reserved = self.reserved_bytes.load(Ordering::Relaxed);
         let in_large = self.reserved_large_bytes.load(Ordering::Relaxed);
-        let buffers = self.buffer_bytes.load(Ordering::Relaxed);
-        self.shard_ceiling_beside(large::outside_bytes() + reserved.saturating_sub(in_large) + buffers)
+        let bodies = reserved.saturating_sub(in_large);
+        self.shard_ceiling_beside(large::outside_bytes() + bodies + self.own_bytes())
+    }
+
+    /// What the node itself takes of the limit.
+    fn own_bytes(&self) -> u64 {
+        self.buffer_bytes.load(Ordering::Relaxed) + self.credential_bytes()
     }
 
     fn shard_ceiling_beside(&self, outside_bytes: u64) -> u64 {
@@ -104,6 +113,23 @@ impl Memory {
     /// The buffers of a reactor have grown, or shrunk, from so many bytes to so many.
     pub fn recount_buffers(&self, from_bytes: u64, to_bytes: u64) {
         self.buffer_bytes.fetch_add(to_bytes.wrapping_sub(from_bytes), Ordering::Relaxed);
+    }
+
+    /// Takes room for an API key or app, if their part of the limit has so much left.
+    pub fn take_for_credentials(&self, bytes: u64) -> bool {
+        let most = self.limit_bytes / CREDENTIALS_PART;
+        let taken = |held: u64| held.checked_add(bytes).filter(|held| *held <= most);
+        self.credential_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok()
+    }
+
+    /// Gives room of an API key or app back.
+    pub fn give_from_credentials(&self, bytes: u64) {
+        self.credential_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// What API keys and apps take.
+    pub fn credential_bytes(&self) -> u64 {
+        self.credential_bytes.load(Ordering::Relaxed)
     }
 
     /// Whether values that have left their store take more than they may.
@@ -230,6 +256,18 @@ mod tests {
         assert!(memory.reserve(11 * MIB).is_some());
         drop(second);
         assert_eq!(memory.reserved_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn credentials_get_an_eighth_to_the_byte_and_count_against_the_shards() {
+        let memory = Memory::new(64 * MIB, 1, true).unwrap();
+        assert!(!memory.take_for_credentials(8 * MIB + 1) && !memory.take_for_credentials(u64::MAX));
+        memory.recount_buffers(0, MIB);
+        assert!(memory.take_for_credentials(8 * MIB));
+        assert!(!memory.take_for_credentials(1) && memory.take_for_credentials(0));
+        assert_eq!((memory.credential_bytes(), memory.own_bytes()), (8 * MIB, 9 * MIB));
+        memory.give_from_credentials(8 * MIB);
+        assert_eq!((memory.credential_bytes(), memory.own_bytes()), (0, MIB));
     }
 
     #[test]

@@ -477,6 +477,9 @@ impl Reactor {
             self.core.scans.push_back((asker, job));
             return;
         }
+        if let Some(errand) = job.errand_mut() {
+            self.core.api.perform(errand);
+        }
         if let Some(operation) = job.operation() {
             let outcome = self.core.shard.apply(&operation, self.core.now);
             job.answer(&outcome);

@@ -23,6 +23,7 @@
 //! Jobs are boxed once and reused: in the steady state none is allocated, but for the spill of one
 //! that carries over 4 KiB (`tests/zero_alloc.rs`).
 
+use std::any::Any;
 use std::sync::Weak;
 
 use crate::clock::Version;
@@ -51,7 +52,7 @@ pub struct Ticket {
     pub piece: u32,
 }
 
-/// One operation or one scan, and what came of it.
+/// One operation, scan or errand, and what came of it.
 #[derive(Debug, Default)]
 pub struct Job {
     /// Whom the answer is for.
@@ -68,6 +69,7 @@ enum Work {
     Asked(Asked),
     Answered(Answered),
     Scan(Namespace, Box<Scan>, Weak<()>),
+    Errand(Box<dyn Any + Send>),
 }
 
 /// [`Operation`] with lengths instead of slices. The bytes follow each other in this order: key,
@@ -214,6 +216,14 @@ impl Job {
         self.work = Work::Scan(namespace, scan, asker);
     }
 
+    /// Packs an errand: something that does not concern the shard, and that only those above it know.
+    pub fn ask_errand(&mut self, ticket: Ticket, errand: Box<dyn Any + Send>) {
+        self.ticket = ticket;
+        self.bytes.clear();
+        self.large = None;
+        self.work = Work::Errand(errand);
+    }
+
     /// The hash of the key asked for, for prefetching.
     pub fn hash(&self) -> Option<u64> {
         match &self.work {
@@ -259,6 +269,25 @@ impl Job {
         match &mut self.work {
             Work::Scan(namespace, scan, _) => Some((*namespace, scan)),
             _ => None,
+        }
+    }
+
+    /// The errand, if it is one.
+    pub fn errand_mut(&mut self) -> Option<&mut (dyn Any + Send)> {
+        match &mut self.work {
+            Work::Errand(errand) => Some(&mut **errand),
+            _ => None,
+        }
+    }
+
+    /// Takes the errand out, for whoever asked.
+    pub fn take_errand(&mut self) -> Option<Box<dyn Any + Send>> {
+        match std::mem::take(&mut self.work) {
+            Work::Errand(errand) => Some(errand),
+            other => {
+                self.work = other;
+                None
+            }
         }
     }
 
@@ -329,7 +358,7 @@ impl Job {
                 Some(Outcome::Deleted(entry.as_ref().map(|entry| self.unpack(entry))))
             }
             Work::Answered(Answered::Plain(outcome)) => Some(*outcome),
-            Work::None | Work::Asked(_) | Work::Scan(..) => None,
+            Work::None | Work::Asked(_) | Work::Scan(..) | Work::Errand(_) => None,
         }
     }
 

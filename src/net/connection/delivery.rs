@@ -223,6 +223,8 @@ impl Connection {
                 let piece = job.ticket.piece;
                 if let Some(scan) = job.take_scan() {
                     gather.accept_scan(piece, scan);
+                } else if let Some(errand) = job.take_errand() {
+                    gather.accept_errand(errand);
                 } else if let Some(outcome) = job.outcome() {
                     gather.accept(piece, &outcome);
                 }
@@ -270,6 +272,15 @@ fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) {
             Work::Operation(operation) => {
                 let mut job = core.mesh.job();
                 job.ask(ticket, &operation);
+                core.mesh.ask(owner, job);
+            }
+            Work::Errand(mut errand) if is_local => {
+                core.api.perform(&mut *errand);
+                gather.accept_errand(errand);
+            }
+            Work::Errand(errand) => {
+                let mut job = core.mesh.job();
+                job.ask_errand(ticket, errand);
                 core.mesh.ask(owner, job);
             }
             Work::Scan(namespace, scan, asker) => {

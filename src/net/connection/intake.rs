@@ -215,7 +215,12 @@ impl Connection {
         self.deadline = Deadline::Idle;
         match admitted {
             Ok(call) => self.admitted(request, call, core, id),
-            Err(problem) => self.rejected(request, problem, core),
+            Err(problem) => {
+                let stream = &mut self.stream;
+                let address = || stream.system_mut().peer_addr().ok().map(|peer| peer.ip());
+                let problem = core.api.brake(problem, address, core.now);
+                self.rejected(request, problem, core);
+            }
         }
         true
     }

@@ -1,0 +1,400 @@
+//! The apps of the light family and their tokens: made, listed, rotated, ended.
+//!
+//! An app has a token that reads and one that also writes, each limited to the app's own namespace. A
+//! rotated token stays good for its grace. The app `default` is there from the start, has no token until
+//! it is rotated, and stays.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::Grants;
+use super::credential::{Credential, Scope};
+use super::ledger::{Office, PAGE_MAX, Page, Refused};
+use super::opaque::{Id, Kind, NoRandomness, draw_token};
+use crate::op::Namespace;
+
+/// The app of requests that name none.
+pub const DEFAULT_APP: &str = "default";
+
+/// Rotated tokens of an app that are still good. Beyond that the oldest ends at once.
+const GRACED_MAX: usize = 8;
+
+/// Which of an app's tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The one that reads.
+    Read,
+    /// The one that also writes.
+    ReadWrite,
+    /// Both.
+    Both,
+}
+
+impl Which {
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Which::Read => &[Kind::AppRead],
+            Which::ReadWrite => &[Kind::AppReadWrite],
+            Which::Both => &[Kind::AppRead, Kind::AppReadWrite],
+        }
+    }
+}
+
+/// New tokens, told this once.
+#[derive(Debug, Default)]
+pub struct AppTokens {
+    /// Each with what it is for.
+    pub texts: Vec<(Kind, Zeroizing<String>)>,
+    /// What every reactor has to learn before they are shown.
+    pub credentials: Vec<Arc<Credential>>,
+}
+
+/// An app as it is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct AppView<'a> {
+    /// Its name for machines.
+    pub id: Id,
+    /// Its name for people; no other app has it.
+    pub name: &'a str,
+    /// When it was made (Unix seconds).
+    pub created: u64,
+}
+
+#[derive(Debug)]
+struct App {
+    id: Id,
+    name: Box<str>,
+    created: u64,
+    /// What its tokens reach.
+    scope: Arc<Scope>,
+    /// Its tokens, those in grace included, the oldest first.
+    tokens: Vec<Arc<Credential>>,
+    /// What it was counted with.
+    bytes: u64,
+}
+
+/// All apps.
+#[derive(Debug)]
+pub struct Apps {
+    office: Office,
+    /// In the order in which they were made.
+    apps: BTreeMap<u64, App>,
+    serials: HashMap<Id, u64, ahash::RandomState>,
+    names: HashMap<Box<str>, u64, ahash::RandomState>,
+    next_serial: u64,
+    next_namespace: u32,
+}
+
+impl Apps {
+    pub(super) fn new(office: Office, wall_seconds: u64) -> Result<Apps, NoRandomness> {
+        let mut apps = Apps {
+            office,
+            apps: BTreeMap::new(),
+            serials: HashMap::default(),
+            names: HashMap::default(),
+            next_serial: 1,
+            next_namespace: Namespace::KV.0 + 1,
+        };
+        apps.insert(Id::draw()?, DEFAULT_APP.into(), 0, wall_seconds);
+        Ok(apps)
+    }
+
+    /// Makes an app. Its tokens are good once every reactor has learned of them.
+    ///
+    /// # Errors
+    /// When another has the name, or there is no room.
+    pub fn create(&mut self, name: Box<str>, wall_seconds: u64) -> Result<(AppView<'_>, AppTokens), Refused> {
+        if self.names.contains_key(&name) {
+            return Err(Refused::NameTaken);
+        }
+        let bytes = Office::record_bytes::<App>(2 * name.len());
+        let id = Id::draw()?;
+        if !self.office.memory.take_for_credentials(bytes) {
+            return Err(Refused::NoRoom);
+        }
+        let serial = self.insert(id, name, bytes, wall_seconds);
+        match self.issue(serial, Which::Both, wall_seconds) {
+            Ok(tokens) => Ok((self.apps[&serial].view(), tokens)),
+            Err(refused) => {
+                self.remove(serial);
+                Err(refused)
+            }
+        }
+    }
+
+    /// The apps, a page at a time, from behind the one with this number.
+    pub fn list(&self, after: u64, limit: usize) -> Page<AppView<'_>> {
+        let limit = limit.min(PAGE_MAX);
+        let mut page = Page { items: Vec::new(), next: None };
+        let mut last = after;
+        for (serial, app) in self.apps.range(after.saturating_add(1)..) {
+            if page.items.len() == limit {
+                page.next = Some(last);
+                break;
+            }
+            last = *serial;
+            page.items.push(app.view());
+        }
+        page
+    }
+
+    /// Gives an app new tokens. Those before stay good for so many seconds.
+    ///
+    /// # Errors
+    /// When there is no such app, or no room.
+    pub fn rotate(
+        &mut self,
+        id: Id,
+        which: Which,
+        grace_seconds: u64,
+        wall_seconds: u64,
+    ) -> Result<(AppView<'_>, AppTokens), Refused> {
+        let serial = *self.serials.get(&id).ok_or(Refused::Unknown)?;
+        let before = self.apps[&serial].tokens.clone();
+        let tokens = self.issue(serial, which, wall_seconds)?;
+        for token in before.iter().filter(|token| which.kinds().contains(&token.kind)) {
+            match grace_seconds {
+                0 => token.revoke(),
+                seconds => token.end_at(wall_seconds.saturating_add(seconds)),
+            }
+        }
+        self.tidy(serial, wall_seconds);
+        self.office.epoch.bump();
+        Ok((self.apps[&serial].view(), tokens))
+    }
+
+    /// Ends an app and its tokens. None of them is good any more when this is back, on any core.
+    ///
+    /// # Errors
+    /// When there is no such app, or it is the default one.
+    pub fn delete(&mut self, id: Id) -> Result<(), Refused> {
+        let serial = *self.serials.get(&id).ok_or(Refused::Unknown)?;
+        if &*self.apps[&serial].name == DEFAULT_APP {
+            return Err(Refused::DefaultApp);
+        }
+        self.remove(serial);
+        self.office.epoch.bump();
+        Ok(())
+    }
+
+    fn insert(&mut self, id: Id, name: Box<str>, bytes: u64, wall_seconds: u64) -> u64 {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let scope = Scope { namespace: Some(Namespace(self.next_namespace)), prefix: Box::default() };
+        self.next_namespace += 1;
+        self.serials.insert(id, serial);
+        self.names.insert(name.clone(), serial);
+        let app = App { id, name, created: wall_seconds, scope: Arc::new(scope), tokens: Vec::new(), bytes };
+        self.apps.insert(serial, app);
+        serial
+    }
+
+    /// Draws tokens for an app, beside those it has.
+    fn issue(&mut self, serial: u64, which: Which, wall_seconds: u64) -> Result<AppTokens, Refused> {
+        let Some(app) = self.apps.get_mut(&serial) else { return Err(Refused::Unknown) };
+        let bytes = self.office.credential_bytes(0, None) * which.kinds().len() as u64;
+        let mut tokens = AppTokens::default();
+        for &kind in which.kinds() {
+            let (id, text) = draw_token(kind)?;
+            let digest = self.office.node_key.digest(text.as_bytes());
+            let grants = match kind {
+                Kind::AppReadWrite => Grants::LIGHT_READ.union(Grants::LIGHT_WRITE),
+                Kind::AppRead | Kind::ApiKey => Grants::LIGHT_READ,
+            };
+            let scope = Some(app.scope.clone());
+            let credential = Credential::new((id, kind), digest, grants, scope, "".into(), None);
+            tokens.texts.push((kind, text));
+            tokens.credentials.push(Arc::new(credential));
+        }
+        if !self.office.memory.take_for_credentials(bytes) {
+            self.tidy(serial, wall_seconds);
+            if !self.office.memory.take_for_credentials(bytes) {
+                return Err(Refused::NoRoom);
+            }
+        }
+        if let Some(app) = self.apps.get_mut(&serial) {
+            app.bytes += bytes;
+            app.tokens.extend(tokens.credentials.iter().cloned());
+        }
+        Ok(tokens)
+    }
+
+    /// Drops the tokens of an app that have ended, and those that are too many.
+    fn tidy(&mut self, serial: u64, wall_seconds: u64) {
+        let Some(app) = self.apps.get_mut(&serial) else { return };
+        let before = app.tokens.len();
+        let in_grace = |token: &&Arc<Credential>| token.ends().is_some();
+        while app.tokens.iter().filter(in_grace).count() > GRACED_MAX
+            && let Some(oldest) = app.tokens.iter().position(|token| token.ends().is_some())
+        {
+            app.tokens.remove(oldest).revoke();
+        }
+        app.tokens.retain(|token| !token.has_ended(wall_seconds));
+        let freed = (before - app.tokens.len()) as u64 * self.office.credential_bytes(0, None);
+        app.bytes -= freed;
+        self.office.memory.give_from_credentials(freed);
+    }
+
+    fn remove(&mut self, serial: u64) {
+        let Some(app) = self.apps.remove(&serial) else { return };
+        app.tokens.iter().for_each(|token| token.revoke());
+        self.serials.remove(&app.id);
+        self.names.remove(&app.name);
+        self.office.memory.give_from_credentials(app.bytes);
+    }
+}
+
+impl App {
+    fn view(&self) -> AppView<'_> {
+        AppView { id: self.id, name: &self.name, created: self.created }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{AppTokens, DEFAULT_APP, GRACED_MAX, Which};
+    use crate::auth::{
+        Directory, Form, Grants, Kind, Ledger, Refused, Trust, Unauthorized, Verifier, VerifierConfig,
+    };
+    use crate::memory::Memory;
+    use crate::op::Namespace;
+
+    const NOW: u64 = 1_000_000;
+
+    struct Bench {
+        ledger: Ledger,
+        directory: Directory,
+        memory: Arc<Memory>,
+    }
+
+    fn bench(memory_bytes: u64) -> Bench {
+        let config = VerifierConfig { enabled: false, secret: b"", leeway_seconds: 0, require_exp: true };
+        let trust = Trust::new(Verifier::new(config)).unwrap();
+        let memory = Memory::new(memory_bytes, 1, true).unwrap();
+        let ledger = Ledger::new(&trust, memory.clone(), 1, NOW).unwrap();
+        Bench { ledger, directory: Directory::new(trust.node_key.clone()), memory }
+    }
+
+    impl Bench {
+        fn learn(&mut self, tokens: &AppTokens) -> Vec<String> {
+            for credential in &tokens.credentials {
+                self.directory.learn(credential.clone(), NOW);
+            }
+            tokens.texts.iter().map(|(_, text)| text.to_string()).collect()
+        }
+
+        fn create(&mut self, name: &str) -> (crate::auth::Id, Vec<String>) {
+            let (view, tokens) = self.ledger.apps.create(name.into(), NOW).unwrap();
+            let id = view.id;
+            (id, self.learn(&tokens))
+        }
+
+        fn is_good(&self, token: &str, now: u64) -> Result<(), Unauthorized> {
+            self.directory.find(token.as_bytes(), now).map(|_| ())
+        }
+    }
+
+    #[test]
+    fn an_app_has_a_token_that_reads_and_one_that_writes_in_a_namespace_of_their_own() {
+        let mut bench = bench(64 << 20);
+        let (_, first) = bench.create("first");
+        let (_, second) = bench.create("second");
+        let both = Grants::LIGHT_READ.union(Grants::LIGHT_WRITE);
+        let mut namespaces = Vec::new();
+        for tokens in [&first, &second] {
+            for (token, kind, grants) in
+                [(&tokens[0], Kind::AppRead, Grants::LIGHT_READ), (&tokens[1], Kind::AppReadWrite, both)]
+            {
+                assert!(token.starts_with(kind.prefix()));
+                let known = bench.directory.verify(token.as_bytes(), NOW).unwrap();
+                assert_eq!((known.identity.form, known.identity.grants), (Form::AppToken, grants));
+                namespaces.push(known.scope.unwrap().namespace.unwrap());
+            }
+        }
+        assert_eq!(namespaces[0], namespaces[1]);
+        assert_ne!(namespaces[0], namespaces[2]);
+        assert!(!namespaces.contains(&Namespace::KV));
+    }
+
+    #[test]
+    fn names_are_unique_and_free_again_once_their_app_is_gone() {
+        let mut bench = bench(64 << 20);
+        let before = bench.memory.credential_bytes();
+        let (id, tokens) = bench.create("name");
+        assert_eq!(bench.ledger.apps.create("name".into(), NOW).map(|_| ()), Err(Refused::NameTaken));
+        assert_eq!(bench.ledger.apps.create(DEFAULT_APP.into(), NOW).map(|_| ()), Err(Refused::NameTaken));
+        bench.ledger.apps.delete(id).unwrap();
+        assert_eq!(bench.ledger.apps.delete(id), Err(Refused::Unknown));
+        for token in tokens {
+            assert_eq!(bench.is_good(&token, NOW), Err(Unauthorized::Revoked));
+        }
+        assert_eq!(bench.memory.credential_bytes(), before);
+        bench.create("name");
+    }
+
+    #[test]
+    fn a_rotated_token_is_good_until_its_grace_is_over() {
+        let mut bench = bench(64 << 20);
+        let (id, old) = bench.create("app");
+        let (_, tokens) = bench.ledger.apps.rotate(id, Which::Read, 60, NOW).unwrap();
+        let new = bench.learn(&tokens);
+        assert_eq!(new.len(), 1);
+        assert_eq!(bench.is_good(&old[0], NOW + 59), Ok(()));
+        assert_eq!(bench.is_good(&old[0], NOW + 60), Err(Unauthorized::Expired));
+        assert_eq!(bench.is_good(&old[1], NOW + 60), Ok(()), "the other was not rotated");
+        // At once, the one in grace included.
+        let (_, tokens) = bench.ledger.apps.rotate(id, Which::Both, 0, NOW).unwrap();
+        let newest = bench.learn(&tokens);
+        for token in old.iter().chain(&new) {
+            assert_eq!(bench.is_good(token, NOW), Err(Unauthorized::Revoked));
+        }
+        assert!(newest.iter().all(|token| bench.is_good(token, NOW) == Ok(())));
+    }
+
+    #[test]
+    fn tokens_in_grace_are_bounded_and_their_room_comes_back() {
+        let mut bench = bench(64 << 20);
+        let (id, first) = bench.create("app");
+        let two = bench.memory.credential_bytes();
+        for _ in 0..3 * GRACED_MAX {
+            let (_, tokens) = bench.ledger.apps.rotate(id, Which::ReadWrite, 1_000, NOW).unwrap();
+            bench.learn(&tokens);
+        }
+        assert_eq!(bench.is_good(&first[1], NOW), Err(Unauthorized::Revoked));
+        assert_eq!(bench.is_good(&first[0], NOW), Ok(()));
+        assert!(bench.memory.credential_bytes() > two);
+        bench.ledger.apps.rotate(id, Which::Both, 0, NOW).unwrap();
+        assert_eq!(bench.memory.credential_bytes(), two);
+    }
+
+    #[test]
+    fn the_default_app_is_there_without_tokens_and_stays() {
+        let mut bench = bench(64 << 20);
+        let (id, name) = {
+            let page = bench.ledger.apps.list(0, 10);
+            (page.items[0].id, page.items[0].name.to_owned())
+        };
+        assert_eq!(name, DEFAULT_APP);
+        assert_eq!(bench.ledger.apps.delete(id), Err(Refused::DefaultApp));
+        let (_, tokens) = bench.ledger.apps.rotate(id, Which::Both, 0, NOW).unwrap();
+        assert_eq!(tokens.texts.len(), 2);
+    }
+
+    #[test]
+    fn an_app_that_finds_no_room_leaves_nothing_behind() {
+        let mut bench = bench(1 << 20);
+        let mut made = 0;
+        while bench.ledger.apps.create(made.to_string().into(), NOW).is_ok() {
+            made += 1;
+        }
+        assert!(made > 20, "{made} apps in 128 KiB");
+        let held = bench.memory.credential_bytes();
+        assert_eq!(bench.ledger.apps.create("more".into(), NOW).map(|_| ()), Err(Refused::NoRoom));
+        assert_eq!(bench.memory.credential_bytes(), held);
+        assert_eq!(bench.ledger.apps.list(0, 1_000).items.len(), made + 1);
+    }
+}

@@ -1,0 +1,501 @@
+//! The API keys of the node: made, listed, renamed, ended.
+//!
+//! A key never becomes more than it was made: its grants, scope and end stay. A key that another key
+//! made ends with that one, so that whoever got hold of a key cannot outlive its removal. What was ended
+//! stays on the list as revoked for a while, for people to see; expired keys stay until their room is
+//! needed.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::Grants;
+use super::credential::{Credential, Scope};
+use super::ledger::{LOOKS_MAX, Office, PAGE_MAX, Page, Principal, Refused};
+use super::opaque::{Id, Kind, draw_token};
+
+/// Revoked keys that stay on the list.
+const REVOKED_KEPT_MAX: usize = 1_000;
+
+/// When the room is used up, keys that are of no use any more are looked for so often, in seconds.
+const CLEARING_SECONDS: u64 = 60;
+
+/// What somebody wants a key to be.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// For people.
+    pub name: Box<str>,
+    /// What it may do.
+    pub grants: Grants,
+    /// When it ends (Unix seconds); `None` is never.
+    pub ends: Option<u64>,
+    /// What limits it besides.
+    pub scope: Option<Scope>,
+}
+
+/// Whether a key can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It can.
+    Active,
+    /// Its time is over.
+    Expired,
+    /// It was deleted, or the key that made it was.
+    Revoked,
+}
+
+/// A key as it is shown. Nothing of its secret is known here.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyView<'a> {
+    /// Its name for machines.
+    pub id: Id,
+    /// Its name for people.
+    pub name: &'a str,
+    /// Whose it is.
+    pub owner: &'a str,
+    /// What it may do.
+    pub grants: Grants,
+    /// What limits it besides.
+    pub scope: Option<&'a Scope>,
+    /// When it was made (Unix seconds).
+    pub created: u64,
+    /// When it ends, if it does.
+    pub ends: Option<u64>,
+    /// When it was last used, to the minute.
+    pub last_used: Option<u64>,
+    /// Whether it can be used.
+    pub status: Status,
+}
+
+#[derive(Debug)]
+struct Record {
+    credential: Arc<Credential>,
+    name: Box<str>,
+    created: u64,
+    ends: Option<u64>,
+    revoked: bool,
+    /// Keys that this one made.
+    children: Vec<Id>,
+    /// What it was counted with.
+    bytes: u64,
+}
+
+/// All API keys.
+#[derive(Debug)]
+pub struct Keys {
+    office: Office,
+    /// In the order in which they were made.
+    records: BTreeMap<u64, Record>,
+    serials: HashMap<Id, u64, ahash::RandomState>,
+    next_serial: u64,
+    /// The oldest first.
+    revoked: VecDeque<u64>,
+    clear_again_at: u64,
+}
+
+impl Keys {
+    pub(super) fn new(office: Office) -> Keys {
+        Keys {
+            office,
+            records: BTreeMap::new(),
+            serials: HashMap::default(),
+            next_serial: 1,
+            revoked: VecDeque::new(),
+            clear_again_at: 0,
+        }
+    }
+
+    /// Makes a key, which is good once every reactor has learned of it. Its token is told this once.
+    ///
+    /// # Errors
+    /// When it would be more than its maker, or there is no room.
+    pub fn create(
+        &mut self,
+        maker: &Principal,
+        new: NewKey,
+        wall_seconds: u64,
+    ) -> Result<(Zeroizing<String>, Arc<Credential>, KeyView<'_>), Refused> {
+        self.check(maker, &new, wall_seconds)?;
+        let bytes = self.office.credential_bytes(maker.subject.len(), new.scope.as_ref())
+            + Office::record_bytes::<Record>(new.name.len())
+            + 2 * size_of::<Id>() as u64;
+        self.take(bytes, wall_seconds)?;
+        let (id, token) =
+            draw_token(Kind::ApiKey).inspect_err(|_| self.office.memory.give_from_credentials(bytes))?;
+        let credential = Arc::new(Credential::new(
+            (id, Kind::ApiKey),
+            self.office.node_key.digest(token.as_bytes()),
+            new.grants,
+            new.scope.map(Arc::new),
+            maker.subject.clone(),
+            new.ends,
+        ));
+        if let Some(maker) = maker.key.and_then(|maker| self.record_mut(maker.id)) {
+            maker.children.push(id);
+        }
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        self.serials.insert(id, serial);
+        let record = self.records.entry(serial).or_insert(Record {
+            credential: credential.clone(),
+            name: new.name,
+            created: wall_seconds,
+            ends: new.ends,
+            revoked: false,
+            children: Vec::new(),
+            bytes,
+        });
+        Ok((token, credential, record.view(wall_seconds)))
+    }
+
+    /// Whether a key may be made: no more than its maker in any way.
+    fn check(&self, maker: &Principal, new: &NewKey, wall_seconds: u64) -> Result<(), Refused> {
+        let lacking = new.grants.difference(maker.grants);
+        if !lacking.is_empty() {
+            return Err(Refused::ExceedsGrants(lacking));
+        }
+        if maker.scope.as_ref().is_some_and(|scope| !scope.contains(new.scope.as_ref())) {
+            return Err(Refused::ExceedsScope);
+        }
+        let Some(maker) = maker.key else { return Ok(()) };
+        // It may have been ended since it was let in.
+        let made_by = self.serials.get(&maker.id).and_then(|serial| self.records.get(serial));
+        if made_by.is_none_or(|record| record.credential.has_ended(wall_seconds)) {
+            return Err(Refused::MakerEnded);
+        }
+        match maker.ends {
+            Some(ends) if new.ends.is_none_or(|wanted| wanted > ends) => Err(Refused::OutlivesMaker(ends)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The keys that a caller sees, a page at a time, from behind the one with this number.
+    pub fn list(&self, who: &Principal, after: u64, limit: usize, wall_seconds: u64) -> Page<KeyView<'_>> {
+        let limit = limit.min(PAGE_MAX);
+        let mut page = Page { items: Vec::new(), next: None };
+        let mut last = after;
+        for (looked, (serial, record)) in self.records.range(after.saturating_add(1)..).enumerate() {
+            if looked == LOOKS_MAX || page.items.len() == limit {
+                page.next = Some(last);
+                break;
+            }
+            last = *serial;
+            if record.is_visible(who) {
+                page.items.push(record.view(wall_seconds));
+            }
+        }
+        page
+    }
+
+    /// A key.
+    ///
+    /// # Errors
+    /// When the caller sees none of this id.
+    pub fn show(&self, who: &Principal, id: Id, wall_seconds: u64) -> Result<KeyView<'_>, Refused> {
+        let record = self.serials.get(&id).and_then(|serial| self.records.get(serial));
+        match record.filter(|record| record.is_visible(who)) {
+            Some(record) => Ok(record.view(wall_seconds)),
+            None => Err(Refused::Unknown),
+        }
+    }
+
+    /// Gives a key another name.
+    ///
+    /// # Errors
+    /// When the caller sees none of this id, or there is no room for the name.
+    pub fn rename(
+        &mut self,
+        who: &Principal,
+        id: Id,
+        name: Box<str>,
+        wall_seconds: u64,
+    ) -> Result<KeyView<'_>, Refused> {
+        let longer = name.len().saturating_sub(self.show(who, id, wall_seconds)?.name.len()) as u64;
+        self.take(longer, wall_seconds)?;
+        let record = self.record_mut(id).ok_or(Refused::Unknown)?;
+        record.bytes += longer;
+        record.name = name;
+        Ok(record.view(wall_seconds))
+    }
+
+    /// Ends a key, and all keys that it made. None of them is good any more when this is back, on any
+    /// core. A key that has been ended stays so.
+    ///
+    /// # Errors
+    /// When the caller sees none of this id.
+    pub fn delete(&mut self, who: &Principal, id: Id, wall_seconds: u64) -> Result<(), Refused> {
+        self.show(who, id, wall_seconds)?;
+        let mut ending = vec![id];
+        while let Some(id) = ending.pop() {
+            let Some(&serial) = self.serials.get(&id) else { continue };
+            let Some(record) = self.records.get_mut(&serial) else { continue };
+            record.credential.revoke();
+            ending.append(&mut record.children);
+            if !std::mem::replace(&mut record.revoked, true) {
+                self.revoked.push_back(serial);
+            }
+        }
+        self.office.epoch.bump();
+        while self.revoked.len() > REVOKED_KEPT_MAX {
+            self.forget_oldest_revoked();
+        }
+        Ok(())
+    }
+
+    /// Takes room for a record, if need be from those that are of no use any more.
+    fn take(&mut self, bytes: u64, wall_seconds: u64) -> Result<(), Refused> {
+        if self.office.memory.take_for_credentials(bytes) {
+            return Ok(());
+        }
+        if wall_seconds >= self.clear_again_at {
+            self.clear_again_at = wall_seconds.saturating_add(CLEARING_SECONDS);
+            while !self.revoked.is_empty() {
+                self.forget_oldest_revoked();
+            }
+            let over = |record: &Record| record.credential.has_ended(wall_seconds);
+            let expired: Vec<u64> =
+                self.records.iter().filter(|(_, record)| over(record)).map(|(serial, _)| *serial).collect();
+            expired.into_iter().for_each(|serial| self.forget(serial));
+        }
+        if self.office.memory.take_for_credentials(bytes) { Ok(()) } else { Err(Refused::NoRoom) }
+    }
+
+    fn forget_oldest_revoked(&mut self) {
+        if let Some(serial) = self.revoked.pop_front() {
+            self.forget(serial);
+        }
+    }
+
+    fn forget(&mut self, serial: u64) {
+        if let Some(record) = self.records.remove(&serial) {
+            self.serials.remove(&record.credential.id);
+            self.office.memory.give_from_credentials(record.bytes);
+        }
+    }
+
+    fn record_mut(&mut self, id: Id) -> Option<&mut Record> {
+        self.records.get_mut(self.serials.get(&id)?)
+    }
+}
+
+impl Record {
+    /// Keys are personal: an owner sees those of the same owner, and `admin` all. Whoever is limited to
+    /// some keys of the store sees only credentials that are so too.
+    fn is_visible(&self, who: &Principal) -> bool {
+        let own = *self.credential.owner == *who.subject || who.grants.contains(Grants::ADMIN);
+        own && who.scope.as_ref().is_none_or(|scope| scope.contains(self.credential.scope.as_deref()))
+    }
+
+    fn view(&self, wall_seconds: u64) -> KeyView<'_> {
+        let status = match self.ends {
+            _ if self.revoked => Status::Revoked,
+            Some(ends) if ends <= wall_seconds => Status::Expired,
+            _ => Status::Active,
+        };
+        KeyView {
+            id: self.credential.id,
+            name: &self.name,
+            owner: &self.credential.owner,
+            grants: self.credential.grants,
+            scope: self.credential.scope.as_deref(),
+            created: self.created,
+            ends: self.ends,
+            last_used: self.credential.last_used(),
+            status,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{NewKey, REVOKED_KEPT_MAX, Status};
+    use crate::auth::credential::{Credential, Scope};
+    use crate::auth::{
+        Directory, Grants, Ledger, Principal, Refused, Trust, Unauthorized, Verifier, VerifierConfig,
+    };
+    use crate::memory::Memory;
+
+    const MIB: u64 = 1 << 20;
+    const NOW: u64 = 1_000_000;
+
+    struct Bench {
+        ledger: Ledger,
+        directory: Directory,
+        trust: Trust,
+        memory: Arc<Memory>,
+    }
+
+    fn bench(memory_bytes: u64) -> Bench {
+        let config = VerifierConfig { enabled: false, secret: b"", leeway_seconds: 0, require_exp: true };
+        let trust = Trust::new(Verifier::new(config)).unwrap();
+        let memory = Memory::new(memory_bytes, 1, true).unwrap();
+        let ledger = Ledger::new(&trust, memory.clone(), 1, NOW).unwrap();
+        Bench { ledger, directory: Directory::new(trust.node_key.clone()), trust, memory }
+    }
+
+    fn person(subject: &str, grants: Grants) -> Principal {
+        Principal { subject: subject.into(), grants, scope: None, key: None }
+    }
+
+    fn key(name: &str, grants: Grants) -> NewKey {
+        NewKey { name: name.into(), grants, ends: None, scope: None }
+    }
+
+    fn prefix(prefix: &str) -> Scope {
+        Scope { namespace: None, prefix: prefix.as_bytes().into() }
+    }
+
+    impl Bench {
+        fn make(&mut self, maker: &Principal, new: NewKey) -> Result<(String, Arc<Credential>), Refused> {
+            let (token, credential, _) = self.ledger.keys.create(maker, new, NOW)?;
+            self.directory.learn(credential.clone(), NOW);
+            Ok((token.to_string(), credential))
+        }
+
+        fn names(&self, who: &Principal) -> Vec<String> {
+            let page = self.ledger.keys.list(who, 0, 1_000, NOW);
+            page.items.iter().map(|view| view.name.to_owned()).collect()
+        }
+    }
+
+    #[test]
+    fn no_key_is_more_than_its_maker() {
+        let mut bench = bench(64 * MIB);
+        let some = Grants::KV_READ.union(Grants::KEYS_WRITE);
+        let maker = person("me", some);
+        assert!(bench.make(&maker, key("same", some)).is_ok());
+        let more = bench.make(&maker, key("more", some.union(Grants::KV_LIST).union(Grants::ADMIN)));
+        assert_eq!(more.unwrap_err(), Refused::ExceedsGrants(Grants::KV_LIST.union(Grants::ADMIN)));
+        let scoped = Principal { scope: Some(Arc::new(prefix("a/"))), ..maker };
+        for (scope, good) in
+            [(None, false), (Some("a"), false), (Some("b/"), false), (Some("a/"), true), (Some("a/b"), true)]
+        {
+            let new = NewKey { scope: scope.map(prefix), ..key("scoped", some) };
+            let made = bench.make(&scoped, new);
+            assert_eq!(made.err(), (!good).then_some(Refused::ExceedsScope), "{scope:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_made_by_a_key_ends_before_it_and_with_it() {
+        let mut bench = bench(64 * MIB);
+        let grants = Grants::KEYS_WRITE.union(Grants::KV_READ);
+        let until = |ends| NewKey { ends, ..key("key", grants) };
+        let (_, parent) = bench.make(&person("me", Grants::ALL), until(Some(NOW + 100))).unwrap();
+        let with_parent = Principal::of(&parent);
+        for ends in [None, Some(NOW + 101)] {
+            assert_eq!(bench.make(&with_parent, until(ends)).unwrap_err(), Refused::OutlivesMaker(NOW + 100));
+        }
+        let (_, child) = bench.make(&with_parent, until(Some(NOW + 100))).unwrap();
+        let (token, _) = bench.make(&Principal::of(&child), until(Some(NOW + 50))).unwrap();
+        let (other, _) = bench.make(&person("me", Grants::ALL), until(None)).unwrap();
+        assert!(bench.directory.find(token.as_bytes(), NOW).is_ok());
+        bench.ledger.keys.delete(&person("me", Grants::NONE), parent.id, NOW).unwrap();
+        assert_eq!(bench.directory.find(token.as_bytes(), NOW).unwrap_err(), Unauthorized::Revoked);
+        assert!(bench.directory.find(other.as_bytes(), NOW).is_ok());
+        // What was let in before it ended cannot make another now.
+        assert_eq!(bench.make(&with_parent, until(Some(NOW + 1))).unwrap_err(), Refused::MakerEnded);
+    }
+
+    #[test]
+    fn keys_are_personal_and_admin_sees_all() {
+        let mut bench = bench(64 * MIB);
+        for owner in ["ann", "bob"] {
+            bench.make(&person(owner, Grants::ALL), key(owner, Grants::KV_READ)).unwrap();
+        }
+        let of_ann = bench.ledger.keys.list(&person("ann", Grants::NONE), 0, 10, NOW).items[0].id;
+        assert_eq!(bench.names(&person("ann", Grants::KEYS_READ)), ["ann"]);
+        assert_eq!(bench.names(&person("eve", Grants::KEYS_READ)), [""; 0]);
+        assert_eq!(bench.names(&person("eve", Grants::ADMIN)), ["ann", "bob"]);
+        let eve = person("eve", Grants::KEYS_WRITE);
+        assert_eq!(bench.ledger.keys.show(&eve, of_ann, NOW).unwrap_err(), Refused::Unknown);
+        assert_eq!(bench.ledger.keys.rename(&eve, of_ann, "x".into(), NOW).unwrap_err(), Refused::Unknown);
+        assert_eq!(bench.ledger.keys.delete(&eve, of_ann, NOW).unwrap_err(), Refused::Unknown);
+        let scoped = Principal { scope: Some(Arc::new(prefix("a"))), ..person("ann", Grants::ALL) };
+        assert_eq!(bench.names(&scoped), [""; 0], "her other keys reach further than this one");
+    }
+
+    #[test]
+    fn a_key_is_renamed_ended_and_shown_with_its_status() {
+        let mut bench = bench(64 * MIB);
+        let me = person("me", Grants::ALL);
+        let new = NewKey { ends: Some(NOW + 10), ..key("first", Grants::KV_READ) };
+        let (token, credential) = bench.make(&me, new).unwrap();
+        let id = credential.id;
+        assert_eq!(
+            bench.ledger.keys.rename(&me, id, "a longer name".into(), NOW).unwrap().name,
+            "a longer name"
+        );
+        let status = |bench: &Bench, now| bench.ledger.keys.show(&me, id, now).unwrap().status;
+        assert_eq!([status(&bench, NOW + 9), status(&bench, NOW + 10)], [Status::Active, Status::Expired]);
+        let epoch = bench.trust.epoch().current();
+        for _ in 0..2 {
+            bench.ledger.keys.delete(&me, id, NOW).unwrap();
+            assert_eq!(status(&bench, NOW), Status::Revoked);
+        }
+        assert!(bench.trust.epoch().current() > epoch);
+        assert_eq!(bench.directory.find(token.as_bytes(), NOW).unwrap_err(), Unauthorized::Revoked);
+    }
+
+    #[test]
+    fn pages_follow_each_other_without_a_gap() {
+        let mut bench = bench(64 * MIB);
+        for number in 0..25 {
+            let owner = if number % 5 == 0 { "other" } else { "me" };
+            bench.make(&person(owner, Grants::ALL), key(&number.to_string(), Grants::KV_READ)).unwrap();
+        }
+        let me = person("me", Grants::NONE);
+        let (mut after, mut seen) = (0, Vec::new());
+        loop {
+            let page = bench.ledger.keys.list(&me, after, 3, NOW);
+            seen.extend(page.items.iter().map(|view| view.name.to_owned()));
+            let Some(next) = page.next else { break };
+            after = next;
+        }
+        let expected: Vec<String> = (0..25).filter(|n| n % 5 != 0).map(|n| n.to_string()).collect();
+        assert_eq!(seen, expected);
+        assert_eq!(bench.ledger.keys.list(&me, u64::MAX, 3, NOW).items.len(), 0);
+    }
+
+    #[test]
+    fn the_room_for_credentials_ends_and_comes_back_with_those_that_ended() {
+        let mut bench = bench(MIB);
+        let me = person("me", Grants::ALL);
+        let mut made = Vec::new();
+        let full = loop {
+            match bench.make(&me, NewKey { ends: Some(NOW + 10), ..key("key", Grants::KV_READ) }) {
+                Ok((_, credential)) => made.push(credential.id),
+                Err(refused) => break refused,
+            }
+        };
+        assert_eq!(full, Refused::NoRoom);
+        assert!((100..1_000).contains(&made.len()), "{} keys in 128 KiB", made.len());
+        assert!(bench.memory.credential_bytes() <= MIB / 8);
+        bench.ledger.keys.delete(&me, made[0], NOW).unwrap();
+        // Looked for a moment ago, and looked for again a minute later.
+        assert_eq!(bench.make(&me, key("early", Grants::KV_READ)).unwrap_err(), Refused::NoRoom);
+        let later = NOW + 60;
+        assert!(bench.ledger.keys.create(&me, key("late", Grants::KV_READ), later).is_ok());
+        let left = bench.ledger.keys.list(&me, 0, 1_000, later).items.len();
+        assert_eq!(left, 1, "all but the new one had expired");
+    }
+
+    #[test]
+    fn revoked_keys_stay_listed_up_to_a_bound() {
+        let mut bench = bench(64 * MIB);
+        let me = person("me", Grants::ALL);
+        let before = bench.memory.credential_bytes();
+        for _ in 0..REVOKED_KEPT_MAX + 5 {
+            let (_, credential) = bench.make(&me, key("key", Grants::KV_READ)).unwrap();
+            bench.ledger.keys.delete(&me, credential.id, NOW).unwrap();
+        }
+        assert_eq!(bench.names(&me).len(), REVOKED_KEPT_MAX);
+        while !bench.ledger.keys.revoked.is_empty() {
+            bench.ledger.keys.forget_oldest_revoked();
+        }
+        assert_eq!(bench.memory.credential_bytes(), before);
+    }
+}
