@@ -663,6 +663,12 @@ mod tests {
         let of_jwt = principal(&sign(SECRET, r#"{"exp":9,"sub":"ann","prefix":"a"}"#), 5).unwrap();
         assert_eq!((&*of_jwt.subject, of_jwt.key.is_none()), ("ann", true));
         assert_eq!(&*of_jwt.scope.unwrap().prefix, b"a");
+        let of_none = |uid| {
+            authenticator
+                .principal(Fields { authorization: None, token: None }, uid, 5)
+                .map(|who| who.subject)
+        };
+        assert_eq!((of_none(Some(7)), of_none(None)), (Ok("uid:7".into()), Err(Unauthorized::Missing)));
     }
 
     #[test]
