@@ -72,10 +72,13 @@ fn a_trusted_user_needs_no_token_there_and_only_there() {
 fn a_trusted_user_makes_api_keys_and_owns_them() {
     let uid = getuid().as_raw().to_string();
     let node = start(2, &uid);
-    let made = connect(&node).post("/api/keys", r#"{"name":"mine","grants":["kv:read"]}"#).expect(201);
+    let create = |mut client: Client| {
+        client.call("POST", "/api/keys", &[], br#"{"name":"mine","grants":["kv:read"]}"#)
+    };
+    let made = create(connect(&node)).expect(201);
     let text = String::from_utf8(made.body).unwrap();
     assert!(text.contains(&format!(r#""owner":"uid:{uid}""#)), "{text}");
-    connect(&node).with_token("nonsense").post("/api/keys", r#"{"name":"x","grants":[]}"#).expect(401);
+    create(connect(&node).with_token("nonsense")).expect(401);
 }
 
 #[test]
