@@ -392,7 +392,7 @@ fn mistakes_of_every_source_and_kind_come_together() {
         "--workers: runtime.workers: expected a whole number from 0 to 128",
         "lucid.yml:4:22: http.cors_origins: member 1 of the list",
         "lucid.yml:4:22: http.cors_origins: member 3 of the list",
-        "lucid.yml:1:38: general.use_ssl: TLS is not in this version",
+        "lucid.yml:1:38: general.use_ssl: TLS is on and general.ssl_certificate is not given",
         "lucid.yml:3:30: authentication.secret_key: shorter than 32 bytes",
     ] {
         assert!(complaints.iter().any(|line| line.starts_with(what)), "{what} is not in {complaints:#?}");
