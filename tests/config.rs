@@ -447,3 +447,10 @@ fn a_pipe_is_read_to_its_end_and_one_that_nobody_writes_to_is_refused() {
         ended(place.command(Path::new("bash"), &["-c", &script]).env("PATH", "/usr/bin:/bin").output());
     assert!(said.code == 0 && said.stdout.contains("general.port = 4321"), "{said:?}");
 }
+
+#[test]
+fn a_device_as_a_file_is_not_to_have_its_mode_changed() {
+    let place = Place::new().variable("LUCID_AUTHENTICATION__SECRET_KEY", SECRET);
+    let said = place.line("-c /dev/null settings --check");
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""));
+}
