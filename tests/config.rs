@@ -454,3 +454,22 @@ fn a_device_as_a_file_is_not_to_have_its_mode_changed() {
     let said = place.line("-c /dev/null settings --check");
     assert_eq!((said.code, said.stderr.as_str()), (0, ""));
 }
+
+#[test]
+fn init_replaces_files_only() {
+    let place = Place::new();
+    pipe(&place, "pipe");
+    fs::create_dir(place.folder.path().join("folder")).expect("a folder");
+    for name in ["pipe", "folder"] {
+        for force in ["init", "init --force"] {
+            let refused = place.line(&format!("-c {name} {force}"));
+            assert_eq!(refused.code, 1, "{refused:?}");
+        }
+        let refused = place.line(&format!("-c {name} init --force"));
+        assert!(
+            refused.stderr.starts_with(&format!("lucid: cannot write {name}: it is a folder, a device")),
+            "{refused:?}"
+        );
+        assert!(!place.folder.path().join(name).is_file());
+    }
+}
