@@ -473,3 +473,14 @@ fn init_replaces_files_only() {
         assert!(!place.folder.path().join(name).is_file());
     }
 }
+
+#[test]
+fn a_log_that_is_a_pipe_without_a_reader_is_refused() {
+    let place = Place::with(&format!(
+        "authentication: {{secret_key: '{SECRET}'}}\nlogging: {{outputs: ['file:pipe']}}\n"
+    ));
+    pipe(&place, "pipe");
+    place
+        .line("server --port 0")
+        .refused(78, "cannot open the log file pipe of logging.outputs: it is a pipe that nobody reads");
+}
