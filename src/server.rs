@@ -123,8 +123,11 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
         };
         thread.spawn(body).map_err(system("start a thread"))?;
     }
-    greet(settings, plain, tls.map(|(address, _)| address))
-        .map_err(system("write to the standard output"))?;
+    match greet(settings, plain, tls.map(|(address, _)| address)) {
+        // Whoever reads has seen enough: `lucid server | grep -m1 listening`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        greeted => greeted.map_err(system("write to the standard output"))?,
+    }
     let watchdog = supervisor::Watchdog::start(Heartbeat::of(&steerings), bells.clone());
     let watchdog = watchdog.map_err(system("start a thread"))?;
     let status = format!("Serving http://{plain}, {}", workers_and_memory(settings));

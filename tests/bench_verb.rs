@@ -195,3 +195,22 @@ fn a_peer_that_goes_away_ends_the_load() {
     );
     peer.join().unwrap();
 }
+
+#[test]
+fn a_node_that_stops_answering_ends_the_load() {
+    let node = Node::start(|_| {});
+    let mut command = call_to(&node, &["bench", "--keys", "10000000", "--value-size", "0"]).into_command();
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The probe of the beginning has one key.
+    while call_to(&node, &["list", "--limit", "2"]).said().lines().count() < 2 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+    }
+    node.signal(Signal::STOP);
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    let code = child.wait().unwrap().code();
+    node.signal(Signal::CONT);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("left requests unanswered") && stderr.contains("are still there"), "{stderr}");
+}

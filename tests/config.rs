@@ -4,6 +4,7 @@
 //! `server` is only run with what it refuses; that it serves is for the other tests.
 
 use std::fs::{self, Permissions};
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -413,4 +414,73 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     drop(child.stdout.take());
     let ended = ended(child.wait_with_output());
     assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+}
+
+/// A pipe in the place's folder.
+fn pipe(place: &Place, name: &str) -> std::path::PathBuf {
+    let path = place.folder.path().join(name);
+    let made = Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+    assert!(made.success());
+    path
+}
+
+#[test]
+fn a_pipe_is_read_to_its_end_and_one_that_nobody_writes_to_is_refused() {
+    let place = Place::new();
+    let path = pipe(&place, "pipe.yml");
+    place
+        .line("-c pipe.yml settings --check")
+        .refused(78, "pipe.yml: this is a pipe, and nobody has written");
+    let writer = std::thread::spawn(move || {
+        // In pieces, so that the reader finds the pipe empty in between.
+        let mut pipe = fs::OpenOptions::new().write(true).open(path).expect("the reader");
+        pipe.write_all(b"authentication: {secret_key: '").expect("room");
+        std::thread::yield_now();
+        pipe.write_all(format!("{SECRET}'}}\ngeneral: {{port: 1234}}\n").as_bytes()).expect("room");
+    });
+    let said = place.line("-c pipe.yml settings");
+    assert!(said.code == 0 && said.stdout.contains("general.port = 1234"), "{said:?}");
+    writer.join().expect("the writer");
+    // What `<(…)` of a shell makes.
+    let script = format!("'{}' -c <(echo 'general: {{port: 4321}}') settings", env!("CARGO_BIN_EXE_lucid"));
+    let said =
+        ended(place.command(Path::new("bash"), &["-c", &script]).env("PATH", "/usr/bin:/bin").output());
+    assert!(said.code == 0 && said.stdout.contains("general.port = 4321"), "{said:?}");
+}
+
+#[test]
+fn a_device_as_a_file_is_not_to_have_its_mode_changed() {
+    let place = Place::new().variable("LUCID_AUTHENTICATION__SECRET_KEY", SECRET);
+    let said = place.line("-c /dev/null settings --check");
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn init_replaces_files_only() {
+    let place = Place::new();
+    pipe(&place, "pipe");
+    fs::create_dir(place.folder.path().join("folder")).expect("a folder");
+    for name in ["pipe", "folder"] {
+        for force in ["init", "init --force"] {
+            let refused = place.line(&format!("-c {name} {force}"));
+            assert_eq!(refused.code, 1, "{refused:?}");
+        }
+        let refused = place.line(&format!("-c {name} init --force"));
+        assert!(
+            refused.stderr.starts_with(&format!("lucid: cannot write {name}: it is a folder, a device")),
+            "{refused:?}"
+        );
+        assert!(!place.folder.path().join(name).is_file());
+    }
+}
+
+#[test]
+fn a_log_that_is_a_pipe_without_a_reader_is_refused() {
+    let place = Place::with(&format!(
+        "authentication: {{secret_key: '{SECRET}'}}\nlogging: {{outputs: ['file:pipe']}}\n"
+    ));
+    pipe(&place, "pipe");
+    place
+        .line("server --port 0")
+        .refused(78, "cannot open the log file pipe of logging.outputs: it is a pipe that nobody reads");
 }

@@ -82,3 +82,25 @@ fn init_and_then_server_is_all_it_takes() {
 fn listening_again(client: &Client) -> SocketAddr {
     client.stream().peer_addr().unwrap()
 }
+
+#[test]
+fn a_node_outlives_whoever_reads_its_greeting() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let mut command = Command::new(binary());
+    command.args(["server", "--port", "0"]).current_dir(folder.path()).env("HOME", folder.path());
+    command.env("LUCID_LOGGING__OUTPUTS", format!("file:{}", log.display()));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let manager = std::os::unix::net::UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    command.env("NOTIFY_SOCKET", folder.path().join("notify"));
+    let mut child = command.stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    manager.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let mut heard = [0; 512];
+    let ready = manager.recv(&mut heard).map(|count| String::from_utf8_lossy(&heard[..count]).into_owned());
+    let alive = child.try_wait().unwrap().is_none();
+    child.kill().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(ready.is_ok_and(|ready| ready.starts_with("READY=1")) && alive, "{said}");
+}

@@ -73,6 +73,35 @@ fn bash_completes_verbs_and_flags() {
 }
 
 #[test]
+fn zsh_and_fish_take_their_completions_where_they_are_installed() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["zsh", "fish"] {
+        std::fs::write(folder.path().join(shell), call(&["completions", shell]).said()).unwrap();
+    }
+    let zsh = "autoload -U compinit; compinit -u -D; source ./zsh && echo ${_comps[lucid]}";
+    let fish = "source ./fish; complete -C 'lucid pat'; complete -C 'lucid token is'";
+    for (shell, arguments, wanted) in [
+        ("zsh", &["-f", "-c", zsh][..], "_lucid\n"),
+        (
+            "fish",
+            &["-N", "-c", fish],
+            "patch\tCount, lock or time a value where it lies\nissue\tSign a new token",
+        ),
+    ] {
+        let mut command = Command::new(shell);
+        command.args(arguments).current_dir(folder.path()).env("HOME", folder.path());
+        match command.output() {
+            Err(_) => println!("skipped: {shell} is not installed"),
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stdout);
+                let stderr = String::from_utf8_lossy(&output.stderr);
+                assert!(said.starts_with(wanted) && stderr.is_empty(), "{shell}: {said}{stderr}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_manual_has_a_page_of_every_verb() {
     let page = call(&["man"]).said();
     assert!(page.contains(".TH lucid 1") && page.contains("Exit codes"), "{page}");

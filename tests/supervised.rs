@@ -208,3 +208,58 @@ fn sockets_that_cannot_be_served_are_refused_with_78() {
         assert!(stderr.contains(says) && stderr.contains("ListenStream="), "{says}: {stderr}");
     }
 }
+
+#[test]
+fn a_watchdog_without_a_time_is_none_and_one_without_mercy_is_no_spin() {
+    for (time, beats) in [("0", false), ("1", true)] {
+        let manager = Manager::new();
+        let node = Node::start(|setup| {
+            setup.variable("NOTIFY_SOCKET", &manager.path()).variable("WATCHDOG_USEC", time);
+        });
+        assert!(manager.hears_news().starts_with("READY=1\n"));
+        manager.socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a patience");
+        assert_eq!(manager.socket.recv(&mut [0; 64]).is_ok(), beats, "{time}");
+        drop(node);
+    }
+}
+
+/// A thread of a process by its name.
+fn thread_of(pid: u32, name: &str) -> String {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
+    let mut threads = threads.map(|thread| thread.expect("a thread").path());
+    let named = |path: &std::path::PathBuf| {
+        std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    };
+    let found = threads.find(named).expect("the thread");
+    found.file_name().expect("a number").to_string_lossy().into_owned()
+}
+
+#[test]
+fn the_watchdog_goes_hungry_while_one_reactor_of_two_is_stuck() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return println!("skipped: strace is not installed");
+    }
+    let manager = Manager::new();
+    let mut node = Node::start(|setup| {
+        setup.workers(2).variable("NOTIFY_SOCKET", &manager.path()).variable("WATCHDOG_USEC", "2000000");
+        setup.set("logging.outputs", "[stdout]");
+    });
+    assert!(manager.hears_news().starts_with("READY=1\n"));
+    assert_eq!(manager.hears(), "WATCHDOG=1\n");
+    // Every wait of the one thread takes a minute from now on; the other serves.
+    let mut strace = Command::new("strace")
+        .args(["-qq", "-o", "/dev/null", "-e", "inject=epoll_wait,epoll_pwait,epoll_pwait2:delay_exit=60s"])
+        .args(["-p", &thread_of(node.pid(), "lucid-1")])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("strace");
+    node.says("a worker has not turned for 500ms: the service manager is not told");
+    manager.socket.set_nonblocking(true).expect("a socket");
+    while manager.socket.recv(&mut [0; 64]).is_ok() {}
+    node.says("a worker has not turned for 500ms: the service manager is not told");
+    assert!(manager.socket.recv(&mut [0; 64]).is_err(), "somebody fed it");
+    manager.socket.set_nonblocking(false).expect("a socket");
+    strace.kill().expect("strace");
+    strace.wait().expect("strace");
+    assert_eq!(manager.hears(), "WATCHDOG=1\n", "it turns again");
+}

@@ -183,6 +183,11 @@ fn counters_locks_and_times_are_patched_where_they_lie() {
     assert_eq!(call_to(&node, &["delete", "counter"]).failed(5), locked);
     assert_eq!(patch(&["increment", "--fencing-token", fencing]).said(), "2\n");
     patch(&["unlock", "--fencing-token", fencing]).said();
+    let unlocked = patch(&["unlock"]).failed(5);
+    assert!(
+        unlocked.ends_with("not currently locked. (409, not_locked)\n"),
+        "no advice about a lock: {unlocked}"
+    );
     call_to(&node, &["put", "counter", "five"]).said();
     assert!(patch(&["increment"]).failed(1).contains("not a valid numeric value. (400, not_numeric)"));
     for misused in [&["increment", "x"][..], &["ttl"], &["unlock", "1"], &["persist", "1"], &["explode"]] {
@@ -227,6 +232,11 @@ fn a_list_goes_through_every_page_in_byte_order() {
         "names that move a cursor"
     );
     assert!(!all.contains('\u{1b}'));
+    // A prefix is bytes, as a key is.
+    client.put("/api/kv/%FF%FEx", "v").expect(201);
+    let prefix = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"\xff\xfe");
+    let said = call_to(&node, &["list", "--encoded", "--prefix"]).argument(prefix).said();
+    assert_eq!(said, "%FF%FEx\n");
 }
 
 #[test]

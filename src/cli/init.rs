@@ -27,6 +27,10 @@ pub fn run(args: &InitArgs, config: Option<&Path>) -> Result<ExitCode, Failure> 
     if !args.force && path.symlink_metadata().is_ok() {
         return Err(already_there());
     }
+    if path.metadata().is_ok_and(|there| !there.is_file()) {
+        let what = format!("cannot write {}: it is a folder, a device or a pipe, not a file", path.display());
+        return Err(Failure::new(Exit::Failed, what).and("name another with -c FILE"));
+    }
     let secret = match &args.secret {
         Some(secret) => chosen(secret)?,
         None => random::secret()?,

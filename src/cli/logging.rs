@@ -10,12 +10,15 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use log::{Level, Log, Metadata, Record};
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::Errno;
 
 use super::failure::{Exit, Failure};
 use crate::clock::Clock;
@@ -189,7 +192,7 @@ impl Outlet {
             Output::Stderr { colored } => (*colored, Box::new(io::stderr())),
             Output::Stdout { colored } => (*colored, Box::new(io::stdout())),
             Output::File(path) => {
-                let opened = OpenOptions::new().append(true).create(true).open(path);
+                let opened = open_file(path);
                 (false, Box::new(opened.map_err(|error| cannot_open(path, &error))?))
             }
         };
@@ -227,9 +230,23 @@ impl Outlet {
     }
 }
 
+/// Opens a file to append to. A pipe that nobody reads is refused, where it would otherwise hold up whoever
+/// opens it, the main thread at a reload among them, until somebody does.
+fn open_file(path: &std::path::Path) -> io::Result<std::fs::File> {
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().append(true).create(true).custom_flags(flags).open(path)?;
+    // The output's own thread may wait; a full pipe loses nothing that its queue can hold.
+    fcntl_setfl(&file, OFlags::APPEND)?;
+    Ok(file)
+}
+
 fn cannot_open(path: &std::path::Path, error: &io::Error) -> Failure {
     let what = format!("cannot open the log file {} of logging.outputs", path.display());
     match error.kind() {
+        _ if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => Failure::new(
+            Exit::Configuration,
+            format!("{what}: it is a pipe that nobody reads; start its reader first"),
+        ),
         ErrorKind::NotFound => {
             Failure::new(Exit::Configuration, format!("{what}: its folder is not there; make it first"))
         }

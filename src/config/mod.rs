@@ -136,7 +136,8 @@ fn readable_by_others(path: &Path, settings: &Settings) -> Option<String> {
     let mode = file.permissions().mode();
     // A group that this process is in was chosen: root:lucid, 0640.
     let foreign_group = mode & 0o040 != 0 && file.gid() != rustix::process::getegid().as_raw();
-    let risky = settings.authentication.enabled && (mode & 0o004 != 0 || foreign_group);
+    // What is no file, such as /dev/null, holds no secret, and its mode is not ours to have changed.
+    let risky = file.is_file() && settings.authentication.enabled && (mode & 0o004 != 0 || foreign_group);
     risky.then(|| {
         format!(
             "{0} can be read by other users of this machine, and so can its secret: chmod 600 {0}",

@@ -3,15 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 
 use super::file::{FILE_BYTES_MAX, Member, Node, Placed, parse};
 use super::keys::{KEYS, Key, Shape, sections};
 use super::problem::{Origin, Place, Problem, escaped, nearest, suggestion};
 use super::value::{boolean, word};
+
+/// How long a pipe may say nothing. Longer than what fetches a secret takes; forever would be a node that
+/// neither starts nor says why.
+const PIPE_SECONDS_MAX: i64 = 5;
 
 /// Variables with our prefix that are no settings: they belong to the client verbs.
 const OTHER_VARIABLES: [&str; 3] = ["LUCID_URL", "LUCID_TOKEN", "LUCID_TOKEN_FILE"];
@@ -309,10 +317,8 @@ impl ReadError {
 
 /// Reads a text file of bounded size.
 pub fn read_text(path: &Path) -> Result<String, ReadError> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes));
-    match read {
-        Ok(_) => {}
+    let bytes = match read_bytes(path) {
+        Ok(bytes) => bytes,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Err(ReadError::Absent);
         }
@@ -323,8 +329,14 @@ pub fn read_text(path: &Path) -> Result<String, ReadError> {
                     .into(),
             ));
         }
+        Err(error) if error.kind() == ErrorKind::TimedOut => {
+            return Err(ReadError::Other(format!(
+                "this is a pipe, and nobody has written to it for {PIPE_SECONDS_MAX} s; name a file, or start \
+                 the writer"
+            )));
+        }
         Err(error) => return Err(ReadError::Other(format!("cannot be read: {error}"))),
-    }
+    };
     if bytes.len() > FILE_BYTES_MAX {
         return Err(ReadError::Other(format!(
             "larger than {} KiB; is this the right file?",
@@ -332,6 +344,34 @@ pub fn read_text(path: &Path) -> Result<String, ReadError> {
         )));
     }
     String::from_utf8(bytes).map_err(|_| ReadError::Other("not UTF-8 text; is this the right file?".into()))
+}
+
+/// The bytes of a file, or of a pipe such as `-c <(decrypt lucid.yml)` once its writer has closed it.
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    // Or a pipe that nobody writes to would keep us from even opening it.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.file_type().is_fifo() {
+        // Read too early, it would seem to be at its end.
+        wait(&file)?;
+    }
+    let (mut bytes, mut bounded) = (Vec::new(), file.take(FILE_BYTES_MAX as u64 + 1));
+    loop {
+        match bounded.read_to_end(&mut bytes) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => wait(bounded.get_ref())?,
+            read => return read.map(|_| bytes),
+        }
+    }
+}
+
+/// Waits until there is something to read.
+fn wait(file: &File) -> io::Result<()> {
+    let patience = Timespec { tv_sec: PIPE_SECONDS_MAX, tv_nsec: 0 };
+    match poll(&mut [PollFd::new(file, PollFlags::IN)], Some(&patience)) {
+        Ok(0) => Err(ErrorKind::TimedOut.into()),
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The members of a list that is written in one line.

@@ -47,8 +47,8 @@ pub fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration,
     let expected = || {
         format!(
             "expected a time from {} to {}, such as 500ms, 10 s, 2m, or a plain number of seconds",
-            shown(least),
-            shown(most)
+            rounded(least),
+            rounded(most)
         )
     };
     let (number, unit) = number_and_unit(text).ok_or_else(expected)?;
@@ -70,6 +70,14 @@ pub fn shown(duration: Duration) -> String {
         ms if ms % 1_000 == 0 => format!("{} s", ms / 1_000),
         ms => format!("{ms} ms"),
     }
+}
+
+/// The same in the largest unit that tells it exactly.
+fn rounded(duration: Duration) -> String {
+    const UNITS: [(u64, &str); 3] = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    let seconds = if duration.subsec_nanos() == 0 { duration.as_secs() } else { 0 };
+    let unit = UNITS.into_iter().find(|(unit, _)| seconds >= *unit && seconds % unit == 0);
+    unit.map_or_else(|| shown(duration), |(unit, name)| format!("{} {name}", seconds / unit))
 }
 
 /// One of a few words, in any case. Answers the word as the list has it.
@@ -164,6 +172,8 @@ mod tests {
         for text in ["", "s", "0", "-1", "1.5s", "86401", "2d", "1 week", "18446744073709551615h", "ten"] {
             assert!(duration(text, least, most).is_err(), "{text}");
         }
+        let bounds = duration("0", Duration::from_secs(1), most).expect_err("too short");
+        assert!(bounds.starts_with("expected a time from 1 s to 1 d, such as"), "{bounds}");
         assert_eq!(
             [shown(Duration::from_secs(10)), shown(Duration::from_millis(1_500))],
             ["10 s", "1500 ms"]

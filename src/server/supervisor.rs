@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 
@@ -16,6 +17,9 @@ use crate::shard::Doorbell;
 /// Reports in the time after which the service manager takes the node for dead. Two would do; with four,
 /// one that is late on a busy machine is no harm.
 const BEATS_PER_TIMEOUT: u32 = 4;
+
+/// Shortest time between two reports. A manager that wants more would have the node do nothing else.
+const INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 /// The node serves.
 pub fn ready(status: &str) {
@@ -49,8 +53,10 @@ impl Watchdog {
     /// Starts a thread for it, if the service manager wants to hear (`WatchdogSec=`). It rings the
     /// reactors, which may be asleep, and looks some time later whether each has turned.
     pub fn start(mut heartbeat: Heartbeat, bells: Arc<[Doorbell]>) -> io::Result<Option<Watchdog>> {
-        let Some(timeout) = sd_notify::watchdog_enabled() else { return Ok(None) };
-        let interval = timeout / BEATS_PER_TIMEOUT;
+        // None and zero both mean that nobody waits for reports.
+        let timeout = sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero());
+        let Some(timeout) = timeout else { return Ok(None) };
+        let interval = (timeout / BEATS_PER_TIMEOUT).max(INTERVAL_MIN);
         let (stop, stopped) = channel::<()>();
         std::thread::Builder::new().name("lucid-watchdog".into()).spawn(move || {
             loop {

@@ -23,7 +23,8 @@ use super::link::{Broken, Link, READ_BYTES};
 use super::requests::{Kind, Random, Requests};
 use crate::clock::Stopwatch;
 
-/// How long answers may take once nothing more is sent.
+/// How long answers may take once nothing more is sent, and how long a load that ends with its last answer
+/// bears to hear nothing.
 const GRACE_NS: u64 = 10_000_000_000;
 
 /// Longest wait, so that a stop is seen.
@@ -70,7 +71,7 @@ pub enum Trouble {
     Io(io::Error),
     /// A connection answers what is no HTTP.
     Malformed(&'static str),
-    /// Answers stayed out after all was sent.
+    /// Answers stayed out.
     Silent,
 }
 
@@ -258,6 +259,8 @@ struct Worker<'s> {
     end_ns: Option<u64>,
     /// No more requests are made.
     ending: bool,
+    /// When the last answer came.
+    heard_ns: u64,
 }
 
 impl<'s> Worker<'s> {
@@ -293,6 +296,7 @@ impl<'s> Worker<'s> {
                 End::EveryKeyOnce => None,
             },
             ending: false,
+            heard_ns: shared.watch.ns(),
         })
     }
 
@@ -309,6 +313,10 @@ impl<'s> Worker<'s> {
             let now = self.shared.watch.ns();
             if !self.ending && self.is_over(now) {
                 self.end(now);
+            }
+            let endless = matches!(self.shared.plan.end, End::EveryKeyOnce);
+            if endless && now.saturating_sub(self.heard_ns) > GRACE_NS {
+                return Err(Trouble::Silent);
             }
             if self.ending {
                 give_up_ns = give_up_ns.min(now + GRACE_NS);
@@ -378,6 +386,7 @@ impl<'s> Worker<'s> {
                 count += 1;
             });
             self.shared.answered.fetch_add(count, Ordering::Relaxed);
+            self.heard_ns = if count > 0 { now } else { self.heard_ns };
             match read {
                 Ok(()) => {}
                 Err(Broken::Io(_)) => self.reopen(at)?,

@@ -160,7 +160,6 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
         rate: None,
         end: End::EveryKeyOnce,
     };
-    let failed = |trouble: Trouble| failure(&node, &task, trouble);
     let filled = drive(every_key(Kind::Put), "writing keys", &stop);
     let measured = filled.and_then(|filled| match stop.load(Ordering::Relaxed) || filled.wrong() > 0 {
         true => Ok(Err(filled)),
@@ -179,10 +178,17 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
     });
     // What was begun is cleaned up, whatever became of it.
     let cleaned = drive(every_key(Kind::Delete), "removing keys", &AtomicBool::new(false));
-    let tally = measured.map_err(failed)?.map_err(|filled| match filled.wrong() {
-        0 => Failure::new(Exit::Failed, "stopped before anything was measured; its keys are removed"),
-        _ => report::wrong(&filled).and("so nothing was measured, and its keys are removed"),
-    })?;
+    let tally = measured
+        .map_err(|trouble| {
+            // A node that is gone has taken the keys along.
+            let left = cleaned.as_ref().is_err_and(|trouble| matches!(trouble, Trouble::Silent));
+            let failure = failure(&node, &task, trouble);
+            if left { failure.and(format!("its keys, {prefix}…, are still there")) } else { failure }
+        })?
+        .map_err(|filled| match filled.wrong() {
+            0 => Failure::new(Exit::Failed, "stopped before anything was measured; its keys are removed"),
+            _ => report::wrong(&filled).and("so nothing was measured, and its keys are removed"),
+        })?;
     if let Err(trouble) = cleaned {
         tell(&format!("warning: the keys {prefix}… could not all be removed: {trouble}"));
     }
@@ -246,7 +252,7 @@ fn failure(node: &Node, task: &Task, trouble: Trouble) -> Failure {
         ),
         Trouble::Silent => Failure::new(
             Exit::Failed,
-            format!("the node at {} left requests unanswered when the time was up", node.url()),
+            format!("the node at {} left requests unanswered for 10 s", node.url()),
         )
         .and(format!("try fewer than {} connections of depth {}", task.connections, task.depth)),
     }

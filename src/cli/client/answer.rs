@@ -94,6 +94,7 @@ impl Answer {
                 Failure::new(Exit::Failed, format!("what answers at {url} is no Lucid node: {said}"))
                     .and("check the URL: --url or LUCID_URL names the node itself, without /api")
             }
+            409 if message.code == "not_locked" => Failure::new(Exit::Conflict, format!("{key}: {said}")),
             409 => Failure::new(Exit::Conflict, format!("{key}: {said}"))
                 .and("the lock's holder passes with --fencing-token; others wait until it is freed"),
             412 => Failure::new(Exit::Conflict, format!("{key}: {said}")).and(match tag {

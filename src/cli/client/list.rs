@@ -1,5 +1,7 @@
 //! `lucid list`: the names of all keys, page after page.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use base64::Engine;
@@ -24,7 +26,7 @@ const PAGE_BYTES_MAX: u64 = 64 * 1_024 * 1_024;
 pub struct ListArgs {
     /// Only keys that begin with this
     #[arg(long, value_name = "TEXT")]
-    prefix: Option<String>,
+    prefix: Option<OsString>,
     /// Stop after so many keys [else all are listed]
     #[arg(long, value_name = "COUNT")]
     limit: Option<u64>,
