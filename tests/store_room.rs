@@ -74,6 +74,13 @@ impl Node {
         self.length(0, &name(number)).is_some()
     }
 
+    /// Asks for a key as those do who write what they miss.
+    fn ask(&mut self, number: u64) {
+        if !self.has(number) {
+            self.put(number, &[1; 100]).unwrap();
+        }
+    }
+
     fn remove(&mut self, number: u64) -> bool {
         let key = name(number);
         self.store.remove(Namespace::KV, &key, self.hasher.hash(Namespace::KV, &key), self.now)
@@ -159,6 +166,54 @@ fn a_key_that_is_written_again_after_its_eviction_stays_longer() {
     }
     let kept = again.filter(|number| node.has(*number)).count();
     assert!(kept > 12_000, "{kept}");
+}
+
+/// How many of the newest keys a full store still has when nobody has asked for any of them.
+fn newest_kept(mut node: Node) -> u64 {
+    const FIRST: u64 = 1 << 32;
+    let count = node.store.stats().entries;
+    for number in FIRST..FIRST + count {
+        node.put(number, &[3; 100]).unwrap();
+    }
+    (FIRST..FIRST + count).rev().take_while(|number| node.has(*number)).count() as u64
+}
+
+#[test]
+fn what_is_new_stays_longer_where_the_working_set_moves_than_where_it_stays() {
+    let full = || {
+        let mut node = Node::new(4 << 20, WhenFull::Evict);
+        (0..60_000).for_each(|number| node.put(number, &[1; 100]).unwrap());
+        assert!(node.store.stats().evictions > 0);
+        let entries = node.store.stats().entries;
+        (node, entries)
+    };
+    // Every key is asked for once more when as many others came as fill a third of the store.
+    let (mut moves, entries) = full();
+    for number in 0..4 * entries {
+        moves.ask(1_000_000 + number);
+        moves.ask(1_000_000 + number.saturating_sub(entries / 3));
+    }
+    // The same keys over and over, nearly all that fit, and between the rounds others that come once.
+    let (mut stays, _) = full();
+    for round in 1..8 {
+        (0..entries / 100 * 93).for_each(|number| stays.ask(1_000_000 + number));
+        (0..entries / 5).for_each(|number| stays.ask(round * 10_000_000 + number));
+    }
+    let (moves, stays) = (newest_kept(moves), newest_kept(stays));
+    assert!(moves > entries * 3 / 10 && stays < entries / 10, "{moves} and {stays} of {entries}");
+}
+
+#[test]
+fn what_is_small_outlives_what_is_large_when_nobody_reads_either_any_more() {
+    let mut node = Node::new(4 << 20, WhenFull::Evict);
+    for number in 0..10_000 {
+        node.put(number, &[1; 2_000][..if number % 2 == 0 { 100 } else { 2_000 }]).unwrap();
+        // One read is enough for the main queue, where sizes are weighed.
+        assert!(node.has(number));
+    }
+    let kept = |kind| (0..4_000).filter(|number| number % 2 == kind && node.has(*number)).count();
+    let (small, large) = (kept(0), kept(1));
+    assert!(small > 500 && large < small / 4, "{small} small ones and {large} large ones");
 }
 
 #[test]
