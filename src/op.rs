@@ -242,6 +242,12 @@ impl KeyHasher {
         KeyHasher(ahash::RandomState::new())
     }
 
+    /// A hasher that gives the same hashes each time, for runs that must repeat each other turn for
+    /// turn. Whoever knows the seed can make keys collide.
+    pub fn seeded(seed: u64) -> KeyHasher {
+        KeyHasher(ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 0x243f_6a88_85a3_08d3))
+    }
+
     /// The hash of a key in its namespace.
     pub fn hash(&self, namespace: Namespace, key: &[u8]) -> u64 {
         use std::hash::{BuildHasher, Hasher};

@@ -19,7 +19,10 @@ struct Node {
 
 impl Node {
     fn new(memory_bytes: u64, when_full: WhenFull) -> Node {
-        let hasher = KeyHasher::random();
+        Node::with_hasher(memory_bytes, when_full, KeyHasher::random())
+    }
+
+    fn with_hasher(memory_bytes: u64, when_full: WhenFull, hasher: KeyHasher) -> Node {
         let config = StoreConfig { memory_bytes, value_bytes_max: VALUE_BYTES_MAX, when_full };
         let store = Store::new(config, hasher.clone()).unwrap();
         Node { store, hasher, version: START.unix_ms << 16, now: START, memory_bytes }
@@ -72,6 +75,13 @@ impl Node {
 
     fn has(&self, number: u64) -> bool {
         self.length(0, &name(number)).is_some()
+    }
+
+    /// Asks for a key as those do who write what they miss.
+    fn ask(&mut self, number: u64) {
+        if !self.has(number) {
+            self.put(number, &[1; 100]).unwrap();
+        }
     }
 
     fn remove(&mut self, number: u64) -> bool {
@@ -159,6 +169,89 @@ fn a_key_that_is_written_again_after_its_eviction_stays_longer() {
     }
     let kept = again.filter(|number| node.has(*number)).count();
     assert!(kept > 12_000, "{kept}");
+}
+
+/// How many of the newest keys a full store still has when nobody has asked for any of them.
+fn newest_kept(mut node: Node) -> u64 {
+    const FIRST: u64 = 1 << 32;
+    let count = node.store.stats().entries;
+    for number in FIRST..FIRST + count {
+        node.put(number, &[3; 100]).unwrap();
+    }
+    (FIRST..FIRST + count).rev().take_while(|number| node.has(*number)).count() as u64
+}
+
+#[test]
+fn what_is_new_stays_longer_where_the_working_set_moves_than_where_it_stays() {
+    let full = || {
+        let mut node = Node::new(4 << 20, WhenFull::Evict);
+        (0..60_000).for_each(|number| node.put(number, &[1; 100]).unwrap());
+        assert!(node.store.stats().evictions > 0);
+        let entries = node.store.stats().entries;
+        (node, entries)
+    };
+    // Every key is asked for once more when as many others came as fill a third of the store.
+    let (mut moves, entries) = full();
+    for number in 0..4 * entries {
+        moves.ask(1_000_000 + number);
+        moves.ask(1_000_000 + number.saturating_sub(entries / 3));
+    }
+    // The same keys over and over, nearly all that fit, and between the rounds others that come once.
+    let (mut stays, _) = full();
+    for round in 1..8 {
+        (0..entries / 100 * 93).for_each(|number| stays.ask(1_000_000 + number));
+        (0..entries / 5).for_each(|number| stays.ask(round * 10_000_000 + number));
+    }
+    let (moves, stays) = (newest_kept(moves), newest_kept(stays));
+    assert!(moves > entries * 3 / 10 && stays < entries / 10, "{moves} and {stays} of {entries}");
+}
+
+#[test]
+fn what_is_small_outlives_what_is_large_when_nobody_reads_either_any_more() {
+    let mut node = Node::new(4 << 20, WhenFull::Evict);
+    for number in 0..10_000 {
+        node.put(number, &[1; 2_000][..if number % 2 == 0 { 100 } else { 2_000 }]).unwrap();
+        // One read is enough for the main queue, where sizes are weighed.
+        assert!(node.has(number));
+    }
+    let kept = |kind| (0..4_000).filter(|number| number % 2 == kind && node.has(*number)).count();
+    let (small, large) = (kept(0), kept(1));
+    assert!(small > 500 && large < small / 4, "{small} small ones and {large} large ones");
+}
+
+/// With these hashes the index once grew after half a million writes, for a table that was rebuilt for
+/// the first time.
+#[test]
+fn the_index_of_a_full_store_grows_only_when_entries_get_smaller() {
+    let mut node = Node::with_hasher(4 << 20, WhenFull::Evict, KeyHasher::seeded(0));
+    (0..150_000).for_each(|number| node.put(number, &[1; 95]).unwrap());
+    let before = node.store.stats().index_bytes;
+    for number in 150_000..500_000 {
+        node.put(number, &[1; 100]).unwrap();
+        assert!(node.store.stats().index_bytes <= before, "it grew at {number}");
+    }
+    (0..200_000).for_each(|number| node.put(number, &[1; 20]).unwrap());
+    assert!(node.store.stats().index_bytes > before);
+}
+
+/// A table of the index that gets more than its share loses entries; the others keep theirs.
+#[test]
+fn the_index_of_a_full_store_does_not_grow_by_chance() {
+    let mut node = Node::with_hasher(4 << 20, WhenFull::Evict, KeyHasher::seeded(0));
+    // About what the last table owns: it gets a fifth of what is written.
+    let is_of_last = |node: &Node, number| {
+        node.hasher.hash(Namespace::KV, &name(number)) as u32 > u32::MAX - u32::MAX / 16
+    };
+    (0..150_000).for_each(|number| node.put(number, &[1; 95]).unwrap());
+    let before = node.store.stats();
+    for number in 150_000..450_000 {
+        if number % 4 == 0 || is_of_last(&node, number) {
+            node.put(number, &[1; 100]).unwrap();
+        }
+    }
+    let after = node.store.stats();
+    assert!(after.index_bytes <= before.index_bytes, "{before:?}, {after:?}");
+    assert!(after.entries > before.entries / 4 * 3, "{before:?}, {after:?}");
 }
 
 #[test]

@@ -3,9 +3,6 @@
 //! The reactors of a real node run in this process under an allocator that counts what their threads
 //! ask for: over real sockets, with a token on every request, within a core and across two, at depth 1
 //! and pipelined, in a full store where each new key evicts others.
-//!
-//! One thing is left: a table of the index that gets more keys than its share by chance doubles, about
-//! once in a million new keys. Such tables are told by their size and bounded apart.
 #![allow(unsafe_code)] // an allocator cannot be written without
 
 mod common;
@@ -33,7 +30,6 @@ static ALLOCATOR: Counting = Counting;
 
 static ARMED: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
-static TABLES: AtomicUsize = AtomicUsize::new(0);
 static FIRST: Mutex<Option<String>> = Mutex::new(None);
 
 thread_local! {
@@ -41,22 +37,11 @@ thread_local! {
     static COUNTS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Index tables that may double by chance in a run: many more than are to be expected.
-const TABLES_MAX: usize = 4;
-
-/// Whether this is the size of an index table: 5 bytes a slot and a group of control bytes.
-fn is_table(bytes: usize) -> bool {
-    let slots = bytes.saturating_sub(16) / 5;
-    slots >= 512 && slots.is_power_of_two() && bytes == slots * 5 + 16
-}
-
 fn note(bytes: usize) {
     if !ARMED.load(Ordering::Relaxed) || !COUNTS.get() {
         return;
     }
-    if is_table(bytes) {
-        TABLES.fetch_add(1, Ordering::Relaxed);
-    } else if COUNT.fetch_add(1, Ordering::Relaxed) == 0 {
+    if COUNT.fetch_add(1, Ordering::Relaxed) == 0 {
         COUNTS.set(false);
         *FIRST.lock().unwrap() = Some(format!("{bytes} bytes at\n{}", Backtrace::force_capture()));
         COUNTS.set(true);
@@ -283,8 +268,6 @@ fn no_allocations(workers: usize, value_bytes: usize, requests: usize) {
     ARMED.store(false, Ordering::SeqCst);
     let (count, first) = (COUNT.load(Ordering::Relaxed), FIRST.lock().unwrap().take());
     assert_eq!(count, 0, "{workers} workers allocated, first {}", first.unwrap_or_default());
-    let tables = TABLES.swap(0, Ordering::Relaxed);
-    assert!(tables <= TABLES_MAX, "{tables} tables of the index grew in a full store");
     assert!(load.found > load.gets / 10, "{} of {} GETs found their value", load.found, load.gets);
     let mut client = Client::connect(node.address).with_token(&load.tokens[0]);
     let gone = (0..100).filter(|key| client.get(&kv(format!("key-{key:08}"))).status == 404).count();

@@ -13,28 +13,42 @@
 //! outside it. Invariant: a page belongs to one run, or to one hole, or is being given back; what is
 //! committed belongs to a run or to a warm hole.
 //!
-//! Under miri, which knows no `mmap`, the stretch is a zeroed allocation with the same face.
+//! Under miri, which knows no `mmap`, the stretch is a zeroed allocation with the same face. Under loom
+//! it is one too, and `loom_tests` shows that no page has two owners at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
+
+#[cfg(all(loom, test))]
+use loom::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+#[cfg(not(all(loom, test)))]
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering},
+};
 
 use super::region::PAGE_BYTES;
 
-#[cfg(not(miri))]
+#[cfg(not(any(miri, all(loom, test))))]
 use mapped as backing;
+#[cfg(all(loom, test))]
+use modelled as backing;
 #[cfg(miri)]
 use owned as backing;
 
-/// Pages given back to the system at a time: about 100 µs for 2 MiB.
-const SLICE_PAGES: u32 = 2 * 1_024 * 1_024 / PAGE_BYTES as u32;
+/// Pages given back to the system at a time: about 100 µs for 2 MiB. One under loom, which follows each
+/// of them.
+const SLICE_PAGES: u32 = if cfg!(all(loom, test)) { 1 } else { 2 * 1_024 * 1_024 / PAGE_BYTES as u32 };
 
 /// With so many more pages warm than may be, runs come faster than slices go, and whoever drops one
 /// gives as much back.
-const LATE_PAGES: u64 = 8 * SLICE_PAGES as u64;
+const LATE_PAGES: u64 = if cfg!(all(loom, test)) { 1 } else { 8 * SLICE_PAGES as u64 };
 
 /// A stretch of address space and who has which part of it.
 #[derive(Debug)]
@@ -258,7 +272,7 @@ impl Drop for Run {
     }
 }
 
-#[cfg(not(miri))]
+#[cfg(not(any(miri, all(loom, test))))]
 mod mapped {
     use std::io;
     use std::ptr::NonNull;
@@ -317,7 +331,7 @@ mod mapped {
 }
 
 #[cfg(any(miri, test))]
-#[cfg_attr(not(miri), allow(dead_code))] // built along, so that it does not rot
+#[cfg_attr(not(any(miri, loom)), allow(dead_code))] // built along, so that it does not rot
 mod owned {
     use std::alloc::{Layout, alloc_zeroed, dealloc};
     use std::io;
@@ -366,7 +380,124 @@ mod owned {
     }
 }
 
-#[cfg(test)]
+/// An allocation, and for each of its pages a cell that tells when two touch it without one having
+/// waited for the other.
+#[cfg(all(loom, test))]
+mod modelled {
+    use std::io;
+    use std::ptr::NonNull;
+
+    use loom::cell::UnsafeCell;
+
+    use super::{PAGE_BYTES, owned};
+
+    #[derive(Debug)]
+    pub struct Stretch {
+        memory: owned::Stretch,
+        cells: Box<[UnsafeCell<()>]>,
+    }
+
+    // SAFETY: the cells hold nothing; that they are touched by one thread at a time is what they check.
+    unsafe impl Sync for Stretch {}
+
+    impl Stretch {
+        pub fn reserve(len: usize) -> io::Result<Stretch> {
+            let cells = (0..len / PAGE_BYTES).map(|_| UnsafeCell::new(())).collect();
+            Ok(Stretch { memory: owned::Stretch::reserve(len)?, cells })
+        }
+
+        pub fn start(&self) -> NonNull<u8> {
+            self.memory.start()
+        }
+
+        /// What writing to these pages is to loom.
+        pub fn touch(&self, first: usize, pages: usize) {
+            self.cells[first..first + pages].iter().for_each(|cell| cell.with_mut(|_| ()));
+        }
+
+        /// Makes these bytes zeros.
+        ///
+        /// # Safety
+        /// They are whole pages of the stretch, and nothing refers to them.
+        pub unsafe fn give_back(&self, at: usize, len: usize) {
+            self.touch(at / PAGE_BYTES, len / PAGE_BYTES);
+            // SAFETY: the caller's promise is the same.
+            unsafe { self.memory.give_back(at, len) };
+        }
+    }
+}
+
+#[cfg(all(loom, test))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use loom::sync::atomic::Ordering;
+    use loom::thread;
+
+    use super::{LATE_PAGES, PAGE_BYTES, Pages, Run};
+
+    /// Writes to all of a run, as far as loom can see.
+    fn touch(run: &Run) {
+        run.owner.stretch.touch(run.first as usize, run.pages as usize);
+    }
+
+    /// Two runs are dropped on other threads while this one does `meanwhile`; in the end every page is
+    /// in one hole and the counts are right. In every interleaving with up to three preemptions, which
+    /// takes seconds, where all of them take many minutes.
+    fn drop_two(pages: usize, run_pages: usize, warm_pages_max: usize, meanwhile: fn(&Arc<Pages>)) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(move || {
+            let owner = Pages::reserve(pages * PAGE_BYTES, (warm_pages_max * PAGE_BYTES) as u64).unwrap();
+            let droppers = [0; 2].map(|_| {
+                let run = owner.allocate(run_pages * PAGE_BYTES).unwrap();
+                touch(&run);
+                thread::spawn(move || {
+                    touch(&run);
+                    drop(run);
+                })
+            });
+            meanwhile(&owner);
+            droppers.into_iter().for_each(|dropper| dropper.join().unwrap());
+            let warm = owner.warm_pages.load(Ordering::Relaxed);
+            assert_eq!(owner.held_bytes(), warm * PAGE_BYTES as u64);
+            owner.with_book(|book| {
+                assert_eq!(book.warm.holes.values().map(|pages| u64::from(*pages)).sum::<u64>(), warm);
+                let cold: u32 = book.cold.holes.values().sum();
+                assert_eq!(u64::from(cold) + warm, pages as u64);
+            });
+        });
+    }
+
+    /// `RUSTFLAGS="--cfg loom" cargo test --lib raw::pages`
+    #[test]
+    fn pages_that_others_drop_are_taken_only_when_they_are_done() {
+        drop_two(5, 2, 4, |owner| {
+            // One page is left, unless a run was dropped.
+            if let Some(run) = owner.allocate(2 * PAGE_BYTES) {
+                touch(&run);
+            }
+        });
+    }
+
+    #[test]
+    fn pages_on_their_way_back_to_the_system_are_nobody_elses() {
+        drop_two(2, 1, 0, |owner| {
+            owner.give_back_slice();
+            if let Some(run) = owner.allocate(PAGE_BYTES) {
+                touch(&run);
+            }
+        });
+    }
+
+    #[test]
+    fn two_who_are_late_give_back_no_page_twice() {
+        let run_pages = LATE_PAGES as usize / 2 + 1;
+        drop_two(2 * run_pages, run_pages, 0, |_| ());
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::Ordering;

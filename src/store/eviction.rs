@@ -86,6 +86,9 @@ const DEAD_PARTS_EVICT: u64 = 2;
 const DEAD_PARTS_AHEAD: u64 = 8;
 const DEAD_PARTS_REFUSE: u64 = 64;
 
+/// Entries taken at a time from a table of the index that has too many.
+const THIN_OUT_BATCH: usize = 64;
+
 /// What a write needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Need {
@@ -198,6 +201,11 @@ impl Store {
     /// Sees to it that what a write needs fits under the ceiling. May move or evict any entry.
     pub(super) fn make_room(&mut self, need: &Need, now: Now) -> Result<(), WriteError> {
         self.reclaim_ahead(need.entry_len_max, now);
+        if let Some((_, hash)) = need.inserts
+            && self.evictions > 0
+        {
+            self.thin_out(hash, now);
+        }
         if self.is_short_of(need) {
             self.reclaim_for(need, now)?;
         }
@@ -227,6 +235,50 @@ impl Store {
         };
         // Up to three quarters of what is walked along stays, so catching up takes several times the write.
         self.reclaim((written_bytes * (1 + 2 * missing)).max(WALK_BYTES_MIN), worth, now);
+    }
+
+    /// Takes from the table of this hash what it has too much, those least read first.
+    fn thin_out(&mut self, hash: u64, now: Now) {
+        let mut surplus = self.index.surplus(hash);
+        let mut uses_max = 0;
+        while surplus > 0 {
+            let mut positions = [Position(0); THIN_OUT_BATCH];
+            let mut found = 0;
+            for (place, slot) in positions.iter_mut().zip(self.index.least_used(hash, uses_max)).take(surplus)
+            {
+                *place = slot.position();
+                self.log.prefetch(*place);
+                found += 1;
+            }
+            positions[..found].iter().for_each(|position| self.drop_at(*position, now));
+            surplus -= found;
+            if found == 0 {
+                uses_max += 1;
+            }
+        }
+    }
+
+    /// Ends an entry: as one of an emptied namespace, one past its time, or one that must go.
+    fn drop_at(&mut self, position: Position, now: Now) {
+        let hash = self.hash_at(position);
+        let (header, _) = self.log.entry(position);
+        if !self.ended(position, hash, &header, now) {
+            self.evict(position, hash, self.log.segment(self.log.segment_of(position)).queue);
+        }
+    }
+
+    /// Drops an entry of an emptied namespace and one past its time; false for others.
+    fn ended(&mut self, position: Position, hash: u64, header: &Header, now: Now) -> bool {
+        if self.spaces.is_retired(header.space) {
+            self.unlink(position, hash);
+            self.bury(position);
+            return true;
+        }
+        if header.expired(now) {
+            self.expire(position, hash);
+            return true;
+        }
+        false
     }
 
     /// Reclaims until there is room.
@@ -391,13 +443,7 @@ impl Store {
             return Some(size);
         }
         let hash = self.hash_at(position);
-        if self.spaces.is_retired(header.space) {
-            self.unlink(position, hash);
-            self.bury(position);
-            return Some(size);
-        }
-        if header.expired(now) {
-            self.expire(position, hash);
+        if self.ended(position, hash, &header, now) {
             return Some(size);
         }
         let queue = self.log.segment(leaving.segment).queue;

@@ -13,7 +13,8 @@
 //! **Tombstones.** hashbrown clears them in place only while at most half of the capacity is live;
 //! otherwise it doubles a table that is not growing. So it is never left to it: a full table is
 //! rebuilt here, into a spare one of the same size when enough of it is tombstones, and the old one
-//! becomes the spare. In the steady state nothing is allocated.
+//! becomes the spare. In a full shard a table that has more than its share by chance is not doubled
+//! either: it is thinned out first ([`Index::surplus`]), so in the steady state nothing is allocated.
 //!
 //! Invariant: a live entry has exactly one slot, in the table that its hash chooses, for good.
 
@@ -43,6 +44,11 @@ const SLOTS_MIN: usize = 16;
 /// shard with room and in one without.
 const TOMBSTONE_PARTS: usize = 16;
 const TOMBSTONE_PARTS_FULL: usize = 64;
+
+/// In a full shard a table loses one in so many of its places rather than double, unless it is due more
+/// entries than it takes by one in so many: the number of entries in a full shard wavers by about as much.
+const THIN_OUT_PARTS: usize = 32;
+const OVERDUE_PARTS: usize = 32;
 
 /// Entries read ahead while a table is rebuilt.
 const REBUILD_BATCH: usize = 16;
@@ -110,9 +116,12 @@ pub trait Entries {
 #[derive(Debug)]
 pub struct Index {
     tables: Box<[Table]>,
-    /// One empty table of each size, by the logarithm of its slots.
+    /// One empty table of each size there was, by the logarithm of its slots. Made with the first table
+    /// of its size, so that rebuilding one at its own size allocates nothing, however late it comes.
     spares: [Option<HashTable<Slot>>; usize::BITS as usize],
     allocated_bytes: u64,
+    /// Slots of all tables.
+    slots_used: u64,
     /// The shard is full: tables that are nearly so are rebuilt rather than doubled.
     shard_full: bool,
 }
@@ -126,13 +135,13 @@ impl Index {
             tables: (0..tables).map(|_| Table::default()).collect(),
             spares: [const { None }; usize::BITS as usize],
             allocated_bytes: 0,
+            slots_used: 0,
             shard_full: false,
         }
     }
 
     /// Tells whether the shard still grows. When it is full the number of entries only wavers, and a
-    /// table doubles only when hardly any of it is tombstones. Chance still doubles one now and then:
-    /// in a shard of 64 MiB about one for each two million writes of new keys.
+    /// table doubles only when hardly any of it is tombstones.
     pub fn expect_growth(&mut self, expected: bool) {
         self.shard_full = !expected;
     }
@@ -192,10 +201,38 @@ impl Index {
             return 0;
         }
         let slots = self.slots_when_full(table);
-        match self.spares[class(slots)] {
-            Some(_) => 0,
-            None => (slots * (size_of::<Slot>() + 1) + 64) as u64,
+        let tables =
+            usize::from(slots > table.num_buckets()) + usize::from(self.spares[class(slots)].is_none());
+        (tables * (slots * (size_of::<Slot>() + 1) + 64)) as u64
+    }
+
+    /// How many entries the table of this hash must lose before another is inserted, if it is not to
+    /// double without need: in a full shard, where there is no room in it but would be if all tables had
+    /// what is due to them. Then it can be rebuilt at its own size.
+    pub fn surplus(&self, hash: u64) -> usize {
+        let at = self.table_of(hash);
+        let table = &self.tables[at].slots;
+        if !self.shard_full || table.len() < table.capacity() || table.num_buckets() < SLOTS_MIN {
+            return 0;
         }
+        let capacity = capacity(table.num_buckets());
+        if table.len() <= live_max(capacity, TOMBSTONE_PARTS_FULL)
+            || self.due_to(at) >= (capacity + capacity / OVERDUE_PARTS) as u64
+        {
+            return 0;
+        }
+        table.len() - live_max(capacity, THIN_OUT_PARTS)
+    }
+
+    /// Slots that a table would have if chance gave each its share.
+    #[cold]
+    fn due_to(&self, table: usize) -> u64 {
+        ((u128::from(self.slots_used) * u128::from(self.share_of(table))) >> 32) as u64
+    }
+
+    /// Slots of the table of this hash whose entries were read at most so often.
+    pub fn least_used(&self, hash: u64, uses_max: u32) -> impl Iterator<Item = &Slot> {
+        self.slots_of(self.table_of(hash)).filter(move |slot| slot.uses() <= uses_max)
     }
 
     /// Adds a slot for a key that has none.
@@ -210,6 +247,7 @@ impl Index {
             "hashbrown never grows"
         );
         self.tables[at].insert(hash, Slot::new(position, 0), entries);
+        self.slots_used += 1;
     }
 
     /// Takes the slot of this position out; false when it has none.
@@ -218,6 +256,7 @@ impl Index {
         let table = &mut self.tables[at].slots;
         let Ok(slot) = table.find_entry(hash, |slot| slot.position() == position) else { return false };
         slot.remove();
+        self.slots_used -= 1;
         // A table nine tenths empty is rebuilt at half load, so that room comes back after a mass
         // of deletes; it has to double in entries or lose three quarters before it moves again.
         let (live, slots) = (table.len(), table.num_buckets());
@@ -240,6 +279,20 @@ impl Index {
         ((logarithm * self.tables.len() as u64) >> 32) as usize
     }
 
+    /// How many of all 2^32 beginnings of hashes a table owns. Slow: looks for both ends of them.
+    fn share_of(&self, table: usize) -> u64 {
+        let first_of = |table: usize| {
+            let (mut first, mut end) = (0u64, 1u64 << 32);
+            while first < end {
+                let middle = (first + end) / 2;
+                if self.table_of(middle) < table { first = middle + 1 } else { end = middle }
+            }
+            first
+        };
+        let end = if table + 1 == self.tables.len() { 1 << 32 } else { first_of(table + 1) };
+        end - first_of(table)
+    }
+
     /// The size that a table without room for another slot is rebuilt at: its own when enough of it
     /// is tombstones, else the double.
     fn slots_when_full(&self, table: &HashTable<Slot>) -> usize {
@@ -248,17 +301,15 @@ impl Index {
             return SLOTS_MIN;
         }
         let parts = if self.shard_full { TOMBSTONE_PARTS_FULL } else { TOMBSTONE_PARTS };
-        let capacity = capacity(slots);
-        if table.len() <= capacity - (capacity / parts).max(1) { slots } else { 2 * slots }
+        if table.len() <= live_max(capacity(slots), parts) { slots } else { 2 * slots }
     }
 
     fn rebuild(&mut self, at: usize, slots: usize, entries: &impl Entries) {
-        let fresh = self.spares[class(slots)].take().unwrap_or_else(|| {
-            let fresh = HashTable::with_capacity(capacity(slots));
-            debug_assert_eq!(fresh.num_buckets(), slots);
-            self.allocated_bytes += fresh.allocation_size() as u64;
-            fresh
-        });
+        if slots > self.tables[at].slots.num_buckets() && self.spares[class(slots)].is_none() {
+            self.spares[class(slots)] = Some(self.allocate(slots));
+        }
+        let spare = self.spares[class(slots)].take_if(|_| slots <= self.tables[at].slots.num_buckets());
+        let fresh = spare.unwrap_or_else(|| self.allocate(slots));
         let table = &mut self.tables[at];
         let mut old = std::mem::replace(&mut table.slots, fresh);
         table.control = 0;
@@ -291,6 +342,13 @@ impl Index {
         }
     }
 
+    fn allocate(&mut self, slots: usize) -> HashTable<Slot> {
+        let table = HashTable::with_capacity(capacity(slots));
+        debug_assert_eq!(table.num_buckets(), slots);
+        self.allocated_bytes += table.allocation_size() as u64;
+        table
+    }
+
     fn drop_spare(&mut self, slots: usize) {
         if let Some(spare) = self.spares[class(slots)].take() {
             self.allocated_bytes -= spare.allocation_size() as u64;
@@ -313,6 +371,32 @@ fn capacity(slots: usize) -> usize {
     slots / 8 * 7
 }
 
+/// Entries of a full table that is rebuilt at its own size, at the most.
+fn live_max(capacity: usize, parts: usize) -> usize {
+    capacity - (capacity / parts).max(1)
+}
+
 fn class(slots: usize) -> usize {
     slots.trailing_zeros() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Index;
+
+    #[test]
+    fn the_shares_of_the_tables_are_those_that_hashes_choose() {
+        for memory_bytes in [0, 64 << 20, 1 << 40] {
+            let index = Index::new(memory_bytes);
+            let shares: Vec<u64> = (0..index.tables()).map(|table| index.share_of(table)).collect();
+            assert_eq!(shares.iter().sum::<u64>(), 1 << 32);
+            let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
+            assert!((17..23).contains(&(most * 10 / least)), "{least} to {most}");
+            let mut first = 0;
+            for (table, share) in shares.into_iter().enumerate() {
+                assert_eq!((index.table_of(first), index.table_of(first + share - 1)), (table, table));
+                first += share;
+            }
+        }
+    }
 }

@@ -11,8 +11,8 @@
 //! byte for byte, until it is removed, expires, is evicted or its namespace emptied; [`Store::memory_bytes`]
 //! never exceeds the ceiling; a large value is dropped exactly once. After warm-up, finding, writing
 //! and removing small values allocates nothing. What still may: a table of the index that doubles
-//! (until the shard is full; then by chance, about once in two million writes of new keys) or shrinks, a
-//! namespace or content type never seen before, a large value.
+//! (until the shard is full; then only when entries get smaller, so that more of them fit) or shrinks,
+//! a namespace or content type never seen before, a large value.
 
 mod ceiling;
 mod entry;

@@ -11,6 +11,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use families::{Family, KEYS};
 use inside::{Ask, Core, mix, thread_cpu_ns};
+use lucid::op::KeyHasher;
 
 const ROUNDS: usize = 5;
 const BATCH: usize = 64;
@@ -70,7 +71,7 @@ fn random_keys(len: usize) -> Vec<Vec<u8>> {
 
 /// Nanoseconds of CPU for putting a new key and for finding one.
 fn cost(keys: &[Vec<u8>]) -> (f64, f64) {
-    let mut core = Core::new(256 << 20);
+    let mut core = Core::new(256 << 20, KeyHasher::random());
     let mut order: Vec<usize> = (0..keys.len()).collect();
     order.sort_unstable_by_key(|at| mix(*at as u64));
     let put = timed(&mut core, keys, &order, Ask::Put(64, None), 0);
