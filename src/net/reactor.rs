@@ -17,7 +17,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
-use crate::api::{Api, NodeState, Phase, Problem, Scratch};
+use crate::api::{Api, NodeState, Phase, Problem, READ_BYTES_PER_TURN, Scratch};
 use crate::clock::Clock;
 use crate::limits::BATCH_REQUESTS_MAX;
 use crate::memory::Memory;
@@ -156,6 +156,8 @@ impl Reactor {
                 scratch: Vec::with_capacity(128 * 1_024),
                 operands: Scratch::default(),
                 scans: VecDeque::new(),
+                lists: VecDeque::new(),
+                reading_bytes: 0,
             },
             loads: config.loads,
             connections_max: config.connections_max,
@@ -186,6 +188,7 @@ impl Reactor {
             self.core.api.tick(Clock::wall_seconds());
             self.core.handshakes_left = self.acceptor.as_ref().map_or(0, Acceptor::handshakes_per_turn);
             let mut woken = false;
+            self.core.reading_bytes = READ_BYTES_PER_TURN;
             for event in &events {
                 match event.token() {
                     WAKER => woken = true,
@@ -214,6 +217,7 @@ impl Reactor {
             self.stop();
             self.exchange();
             self.scan();
+            self.work_on_lists();
             self.expire();
             self.keep_to_limit();
             self.core.mesh.ring();
@@ -228,7 +232,10 @@ impl Reactor {
     /// Waits until there is something to do.
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
         let now = self.core.now;
-        let busy = !self.ready.is_empty() || !self.core.scans.is_empty() || self.shrinking;
+        let busy = !self.ready.is_empty()
+            || !self.core.scans.is_empty()
+            || !self.core.lists.is_empty()
+            || self.shrinking;
         let mut timeout_ms = if busy { Some(0) } else { self.timers.sleep_ms(now.unix_ms) };
         let mut bound = |ms: Option<u64>| {
             if let Some(ms) = ms {
@@ -477,6 +484,15 @@ impl Reactor {
             self.core.scans.push_back((asker, job));
             return;
         }
+        if job.list_task().is_some() {
+            if let Some(job) = self.core.call_list(asker, job) {
+                self.core.mesh.answer(asker, job);
+            }
+            return;
+        }
+        if let Some(spaces) = job.spaces_to_empty() {
+            spaces.into_iter().for_each(|space| self.core.shard.empty(space));
+        }
         if let Some(errand) = job.errand_mut() {
             self.core.api.perform(errand);
         }
@@ -495,15 +511,30 @@ impl Reactor {
                 self.core.shard.scan(namespace, scan, SCAN_ENTRIES_PER_TURN, self.core.now)
             });
         if done && let Some((asker, job)) = self.core.scans.pop_front() {
-            if asker != self.core.mesh.me() {
-                return self.core.mesh.answer(asker, job);
-            }
-            let ticket = job.ticket;
-            let connection = self.connections.get_mut(ticket.connection as usize);
-            if let Some(connection) = connection.filter(|it| it.generation == ticket.generation) {
-                connection.answered(job, &mut self.core);
-                self.answer(ticket.connection);
-            }
+            self.hand_back(asker, job);
+        }
+    }
+
+    /// Goes on with the call in front that takes several turns.
+    fn work_on_lists(&mut self) {
+        let Core { lists, shard, now, .. } = &mut self.core;
+        let Some((_, job)) = lists.front_mut() else { return };
+        let done = job.list_task_mut().is_none_or(|task| shard.work_on(task, *now));
+        if done && let Some((asker, job)) = lists.pop_front() {
+            self.hand_back(asker, job);
+        }
+    }
+
+    /// Brings what took several turns to whoever asked.
+    fn hand_back(&mut self, asker: usize, job: Box<Job>) {
+        if asker != self.core.mesh.me() {
+            return self.core.mesh.answer(asker, job);
+        }
+        let ticket = job.ticket;
+        let connection = self.connections.get_mut(ticket.connection as usize);
+        if let Some(connection) = connection.filter(|it| it.generation == ticket.generation) {
+            connection.answered(job, &mut self.core);
+            self.answer(ticket.connection);
         }
     }
 
