@@ -68,10 +68,10 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => (1..40u8).prop_map(|times| Step::Sweep { times }),
         1 => (any::<u8>(), 1..50usize, 1..500usize, namespace())
             .prop_map(|(prefix, limit, budget, namespace)| Step::List { prefix, limit, budget, namespace }),
-        2 => (0..8u16, 0..9_000u16, 0..6_000u16, ttl())
+        2 => (0..8u16, 0..4_000u16, 0..2_500u16, ttl())
             .prop_map(|(key, first, count, ttl_ms)| Step::WriteList { key, first, count, ttl_ms }),
-        3 => (0..8u16, 0..9_000u16, 0..400u16).prop_map(|(key, first, count)| Step::Push { key, first, count }),
-        2 => (0..8u16, 0..9_000u16, 0..4_000u16).prop_map(|(key, first, count)| Step::TakeOut { key, first, count }),
+        3 => (0..8u16, 0..4_000u16, 0..300u16).prop_map(|(key, first, count)| Step::Push { key, first, count }),
+        2 => (0..8u16, 0..4_000u16, 0..2_500u16).prop_map(|(key, first, count)| Step::TakeOut { key, first, count }),
         1 => (0..8u16).prop_map(|key| Step::RemoveList { key }),
         1 => Just(Step::DropLists),
     ]
@@ -270,7 +270,6 @@ impl Pair {
             Step::Sweep { times } => (0..times).for_each(|_| self.store.sweep(now)),
             Step::List { prefix, limit, budget, namespace } => self.list(namespace, prefix, limit, budget),
             Step::WriteList { key, first, count, ttl_ms } => {
-                self.lists.remove(&key);
                 self.push(key, first, count, Some(expires(ttl_ms)));
             }
             Step::Push { key, first, count } => self.push(key, first, count, None),

@@ -284,7 +284,8 @@ mod tests {
                 "{query}"
             );
         }
-        assert!(wanted(format!("prefix={}", "a".repeat(1_024)).as_bytes()).is_ok());
+        let longest = format!("prefix={}", "a".repeat(1_024));
+        assert!(wanted(longest.as_bytes(), LIST_KEYS_DEFAULT).is_ok());
         assert!(wanted(b"limit=1", LIST_KEYS_DEFAULT).is_ok());
     }
 }

@@ -445,7 +445,7 @@ impl Store {
     /// Bytes of an entry in the log and of its large value.
     fn entry_bytes(&self, position: Position, header: &Header) -> u64 {
         let (_, bytes) = self.log.entry(position);
-        let large = header.large_number(bytes).map_or(0, |number| self.large.get(number).memory_bytes());
+        let large = self.outside_memory(header, bytes).unwrap_or(0);
         u64::from(self.log.size(header)) + large
     }
 

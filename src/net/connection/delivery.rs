@@ -352,7 +352,9 @@ fn send(
     } else {
         let written = match value {
             [] => stream.write_slices(&[IoSlice::new(scratch)])?,
-            value if behind.is_empty() => stream.write_slices(&[IoSlice::new(scratch), IoSlice::new(value)])?,
+            value if behind.is_empty() => {
+                stream.write_slices(&[IoSlice::new(scratch), IoSlice::new(value)])?
+            }
             value => {
                 stream.write_slices(&[IoSlice::new(scratch), IoSlice::new(value), IoSlice::new(behind)])?
             }
