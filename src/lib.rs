@@ -48,7 +48,7 @@
 //!
 //! | module | may import |
 //! |---|---|
-//! | base: [`limits`], [`clock`], [`constant_time`], [`etag`], [`memory`], [`op`], [`raw`] | one another |
+//! | base: [`limits`], [`clock`], [`constant_time`], [`etag`], [`memory`], [`op`], [`primitive`], [`raw`] | one another |
 //! | [`http`] | base, not `op` |
 //! | [`store`] | base |
 //! | [`shard`] | base, `store` |
@@ -72,6 +72,7 @@ pub mod limits;
 pub mod memory;
 pub mod net;
 pub mod op;
+pub mod primitive;
 pub mod raw;
 pub mod server;
 pub mod shard;

@@ -66,6 +66,15 @@ pub const LIST_KEYS_MAX: usize = 1_000;
 /// Page of a listing when the caller names none, in keys.
 pub const LIST_KEYS_DEFAULT: usize = 100;
 
+/// Most values of a list.
+pub const LIST_VALUES_MAX: u32 = 100_000;
+
+/// Values of a list that are worked on in one turn of the loop, and bytes of their text: a quarter of a
+/// millisecond.
+pub const LIST_VALUES_PER_TURN: usize = 1_024;
+/// See [`LIST_VALUES_PER_TURN`].
+pub const LIST_BYTES_PER_TURN: usize = 128 * 1_024;
+
 /// Longest `Content-Type` kept with a value.
 pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
 

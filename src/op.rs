@@ -16,7 +16,27 @@ pub struct Namespace(pub u32);
 impl Namespace {
     /// The keys of `/api/kv`.
     pub const KV: Namespace = Namespace(0);
+
+    /// The items of an app, by its number.
+    pub const fn items(app: u32) -> Namespace {
+        Namespace(ITEMS | app & NUMBER_MAX)
+    }
+
+    /// The lists of an app, by its number.
+    pub const fn lists(app: u32) -> Namespace {
+        Namespace(LISTS | app & NUMBER_MAX)
+    }
+
+    /// Whether what lies in it are lists.
+    pub const fn holds_lists(self) -> bool {
+        self.0 & !NUMBER_MAX == LISTS
+    }
 }
+
+/// The two upper bits of a namespace tell whose it is, the others which of theirs.
+const NUMBER_MAX: u32 = (1 << 30) - 1;
+const ITEMS: u32 = 1 << 30;
+const LISTS: u32 = 2 << 30;
 
 /// How the bytes of a value were encoded by whoever stored them (`Content-Encoding`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

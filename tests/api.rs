@@ -92,7 +92,7 @@ impl Node {
         match self.api.admit(&request, &mut head, &mut self.remembered, &mut None) {
             Err(problem) => self.api.refuse(Some((&request, &head)), problem, false, &mut out),
             Ok(Call::Page(page)) => self.api.page(&request, &head, page, false, &mut out),
-            Ok(Call::Gather(call)) => match self.api.gather(&request, &head, &call, body) {
+            Ok(Call::Gather(call)) => match self.api.gather(&request, &head, &call, Payload::Bytes(body)) {
                 Err(problem) => self.api.refuse(Some((&request, &head)), problem, false, &mut out),
                 Ok(mut gather) => {
                     self.drive(&mut gather);
@@ -111,10 +111,16 @@ impl Node {
                     Ok(operation) => {
                         let shard = &mut self.shards[KeyHasher::owner(call.hash, SHARDS)];
                         let outcome = shard.apply(&operation, self.now);
-                        match self.api.answer(&request, &head, &call, &outcome, false, &mut out, self.now) {
+                        match self
+                            .api
+                            .answer(&request, &head, body, &call, &outcome, false, &mut out, self.now)
+                        {
                             Tail::None => {}
                             Tail::Bytes(bytes) => out.extend_from_slice(bytes),
                             Tail::Large(large, part) => out.extend_from_slice(&large[part]),
+                            Tail::Framed(large, behind) => {
+                                out.extend_from_slice(&[&large[..], behind].concat());
+                            }
                             Tail::Decode(decode) => {
                                 let decoded = decode.run();
                                 let tail = self
@@ -142,7 +148,7 @@ impl Node {
                     let outcome = shard.apply(&operation, self.now);
                     gather.accept(index, &outcome);
                 }
-                Work::Errand(_) => panic!("no keys or apps here"),
+                Work::Errand(_) | Work::List(_) | Work::Empty(_) => panic!("no API keys, apps or lists here"),
                 Work::Scan(namespace, mut scan, _) => {
                     while !shard.scan(namespace, &mut scan, 7, self.now) {}
                     gather.accept_scan(index, scan);

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use lucid::clock::{Now, Version, VersionClock};
 use lucid::op::{CONTENT_TYPE_DEFAULT, Encoding, KeyHasher, Large, Namespace, Payload};
 use lucid::store::{
-    Lock, NewEntry, NewMeta, STORE_BYTES_MIN, Scan, Store, StoreConfig, WhenFull, WriteError,
+    Kept, ListKey, ListView, Lock, NewEntry, NewMeta, Pushed, STORE_BYTES_MIN, Scan, ShortList, Store,
+    StoreConfig, Value, WhenFull, WriteError, records,
 };
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
@@ -28,6 +29,11 @@ enum Step {
     StepBack { ms: u32 },
     Sweep { times: u8 },
     List { prefix: u8, limit: usize, budget: usize, namespace: u8 },
+    WriteList { key: u16, first: u16, count: u16, ttl_ms: Option<u32> },
+    Push { key: u16, first: u16, count: u16 },
+    TakeOut { key: u16, first: u16, count: u16 },
+    RemoveList { key: u16 },
+    DropLists,
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -64,6 +70,12 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => (1..40u8).prop_map(|times| Step::Sweep { times }),
         1 => (any::<u8>(), 1..50usize, 1..500usize, namespace())
             .prop_map(|(prefix, limit, budget, namespace)| Step::List { prefix, limit, budget, namespace }),
+        2 => (0..8u16, 0..4_000u16, 0..2_500u16, ttl())
+            .prop_map(|(key, first, count, ttl_ms)| Step::WriteList { key, first, count, ttl_ms }),
+        3 => (0..8u16, 0..4_000u16, 0..300u16).prop_map(|(key, first, count)| Step::Push { key, first, count }),
+        2 => (0..8u16, 0..4_000u16, 0..2_500u16).prop_map(|(key, first, count)| Step::TakeOut { key, first, count }),
+        1 => (0..8u16).prop_map(|key| Step::RemoveList { key }),
+        1 => Just(Step::DropLists),
     ]
 }
 
@@ -83,12 +95,28 @@ impl Expected {
     }
 }
 
+/// What the model knows of a list: its values, and when it expires.
+#[derive(Clone, Debug)]
+struct ExpectedList {
+    values: Vec<u16>,
+    expires_ms: Option<u64>,
+}
+
+const LISTS: Namespace = Namespace::lists(9);
+
+/// The text of a list's value, some of them longer than a page.
+fn text_of(value: u16) -> String {
+    let more = if value % 1_000 == 7 { 5_000 } else { usize::from(value % 40) };
+    format!("\"{value}{}\"", "v".repeat(more))
+}
+
 /// Store and model side by side.
 struct Pair {
     store: Store,
     hasher: KeyHasher,
     config: StoreConfig,
     model: BTreeMap<(u8, Vec<u8>), Expected>,
+    lists: BTreeMap<u16, ExpectedList>,
     clock: VersionClock,
     now: Now,
     /// The latest time there has been. What had expired by then may be gone for good, or be there again.
@@ -133,6 +161,7 @@ impl Pair {
             hasher,
             config,
             model: BTreeMap::new(),
+            lists: BTreeMap::new(),
             clock: VersionClock::default(),
             now,
             latest: now,
@@ -252,8 +281,185 @@ impl Pair {
             Step::StepBack { ms } => self.now = Now::from_unix_ms(now.unix_ms - u64::from(ms)),
             Step::Sweep { times } => (0..times).for_each(|_| self.store.sweep(now)),
             Step::List { prefix, limit, budget, namespace } => self.list(namespace, prefix, limit, budget),
+            Step::WriteList { key, first, count, ttl_ms } => {
+                self.push(key, first, count, Some(expires(ttl_ms)));
+            }
+            Step::Push { key, first, count } => self.push(key, first, count, None),
+            Step::TakeOut { key, first, count } => self.take_out(key, first, count),
+            Step::RemoveList { key } => self.remove_list(key),
+            Step::DropLists => {
+                self.store.drop_namespace(LISTS);
+                self.lists.clear();
+            }
         }
         assert!(self.store.memory_bytes() <= self.config.memory_bytes, "{:?}", self.store.stats());
+    }
+
+    fn list_hash(&self, key: u16) -> (Vec<u8>, u64) {
+        let name = key_of(key);
+        let hash = self.hasher.hash(LISTS, &name);
+        (name, hash)
+    }
+
+    /// Compares what both know of a list. The store may have dropped it if it may evict at all.
+    fn check_list(&mut self, key: u16) {
+        let (name, hash) = self.list_hash(key);
+        let at = ListKey { namespace: LISTS, key: &name, hash };
+        let expected =
+            self.lists.get(&key).filter(|list| list.expires_ms.is_none_or(|ms| self.now.unix_ms < ms));
+        let Some(view) = self.store.find_list(&at, self.now) else {
+            if expected.is_some() {
+                assert_eq!(self.config.when_full, WhenFull::Evict, "lost list {key}");
+            }
+            self.lists.remove(&key);
+            return;
+        };
+        let expected = expected.unwrap_or_else(|| panic!("list {key} should be absent"));
+        assert_eq!(view.expires_ms, expected.expires_ms);
+        assert_eq!(view.kept.count() as usize, expected.values.len());
+        let texts: Vec<Vec<u8>> = match view.kept {
+            Kept::Short(bytes) => records(bytes).map(|record| record.text.to_vec()).collect(),
+            Kept::Long(list) => {
+                let places = std::iter::successors(list.select(0), |place| list.next(*place));
+                places.map(|place| list.record(place).text.to_vec()).collect()
+            }
+        };
+        assert!(
+            texts.iter().eq(expected
+                .values
+                .iter()
+                .map(|value| text_of(*value).into_bytes())
+                .collect::<Vec<_>>()
+                .iter())
+        );
+        for (at, value) in expected.values.iter().enumerate().step_by(97) {
+            let text = text_of(*value);
+            let value = Value::of(text.as_bytes()).unwrap();
+            let hash = self.store.hash_value(value.canonical());
+            assert_eq!(view.kept.index_of(value.canonical(), hash), Some(at as u32));
+        }
+    }
+
+    /// Adds values as a task does: to a copy of a short list, aside, or in place. With a deadline the list
+    /// is written anew.
+    fn push(&mut self, key: u16, first: u16, count: u16, anew: Option<Option<u64>>) {
+        self.check_list(key);
+        let (name, hash) = self.list_hash(key);
+        let at = ListKey { namespace: LISTS, key: &name, hash };
+        let now = self.now;
+        let found = self.store.find_list(&at, now).filter(|_| anew.is_none());
+        let expires_ms = anew.unwrap_or(found.and_then(|view| view.expires_ms));
+        let mut expected = self
+            .lists
+            .get(&key)
+            .filter(|_| found.is_some())
+            .map_or_else(Vec::new, |list| list.values.clone());
+        let in_place = matches!(found, Some(view) if matches!(view.kept, Kept::Long(_)));
+        let mut short = match found.map(|view| view.kept) {
+            Some(Kept::Short(bytes)) => ShortList::copy_of(bytes),
+            _ => ShortList::default(),
+        };
+        let mut aside = None;
+        for number in first..first + count {
+            let text = text_of(number);
+            let value = Value::of(text.as_bytes()).unwrap();
+            let hash = self.store.hash_value(value.canonical());
+            let is_new = !expected.contains(&number);
+            let pushed = if in_place {
+                let version = self.clock.next(now);
+                match self.store.push_in_place(&at, &value, hash, version, now) {
+                    Ok(Pushed::Gone) => {
+                        assert_eq!(self.config.when_full, WhenFull::Evict);
+                        return self.check_list(key);
+                    }
+                    Ok(pushed) => Ok(pushed == Pushed::New),
+                    Err(why) => Err(why),
+                }
+            } else if let Some(aside) = aside {
+                self.store.push_aside(aside, &value, hash, now)
+            } else if short.contains(value.canonical()) || short.push(&value) {
+                Ok(is_new)
+            } else {
+                let made = self.store.begin_list(now).and_then(|aside_number| {
+                    aside = Some(aside_number);
+                    for record in records(short.records()) {
+                        let value = Value::of(record.text).unwrap();
+                        let hash = self.store.hash_value(value.canonical());
+                        assert!(self.store.push_aside(aside_number, &value, hash, now)?);
+                    }
+                    self.store.push_aside(aside_number, &value, hash, now)
+                });
+                made
+            };
+            assert!(self.store.memory_bytes() <= self.config.memory_bytes);
+            match pushed {
+                Ok(pushed) => {
+                    assert_eq!(pushed, is_new);
+                    if pushed {
+                        expected.push(number);
+                    }
+                }
+                Err(_) if in_place => {
+                    if let Some(list) = self.lists.get_mut(&key) {
+                        list.values = expected;
+                    }
+                    return self.check_list(key);
+                }
+                Err(_) => {
+                    aside.into_iter().for_each(|number| self.store.drop_aside(number));
+                    return;
+                }
+            }
+        }
+        let version = self.clock.next(now);
+        let written = match aside {
+            _ if in_place => Ok(()),
+            Some(number) => self.store.attach(&at, number, version, expires_ms, now),
+            None => self.store.write_short(&at, &short, version, expires_ms, now),
+        };
+        match (written, aside) {
+            (Ok(()), _) => {
+                self.lists.insert(key, ExpectedList { values: expected, expires_ms });
+            }
+            (Err(_), Some(number)) => self.store.drop_aside(number),
+            (Err(_), None) => {}
+        }
+        self.check_list(key);
+    }
+
+    fn take_out(&mut self, key: u16, first: u16, count: u16) {
+        self.check_list(key);
+        let (name, hash) = self.list_hash(key);
+        let at = ListKey { namespace: LISTS, key: &name, hash };
+        let now = self.now;
+        let Some(view) = self.store.find_list(&at, now) else { return };
+        if let Kept::Short(_) = view.kept {
+            return;
+        }
+        for number in first..first + count {
+            let text = text_of(number);
+            let value = Value::of(text.as_bytes()).unwrap();
+            let hash = self.store.hash_value(value.canonical());
+            let Some(ListView { kept: Kept::Long(list), .. }) = self.store.find_list(&at, now) else {
+                return;
+            };
+            let Some(place) = list.find(value.canonical(), hash) else { continue };
+            let version = self.clock.next(now);
+            assert!(self.store.remove_in_place(&at, place, version));
+            if let Some(list) = self.lists.get_mut(&key) {
+                list.values.retain(|own| *own != number);
+            }
+        }
+        self.store.shorten(&at, now);
+        self.check_list(key);
+    }
+
+    fn remove_list(&mut self, key: u16) {
+        self.check_list(key);
+        let (name, hash) = self.list_hash(key);
+        let removed = self.store.remove(LISTS, &name, hash, self.now);
+        assert_eq!(removed, self.lists.remove(&key).is_some());
+        self.check_list(key);
     }
 
     fn rewrite(&mut self, namespace: u8, key: u16, expires_ms: Option<u64>, lock: bool) {
@@ -327,13 +533,15 @@ impl Pair {
     /// What is left after everything was dropped: nothing, of any kind.
     fn wind_up(mut self) {
         self.check_all();
+        (0..8).for_each(|key| self.check_list(key));
+        self.store.drop_namespace(LISTS);
         (0..4).for_each(|namespace| self.store.drop_namespace(Namespace(namespace)));
         while self.store.next_expiry_hint() == Some(0) {
             self.store.sweep(self.now);
         }
         let stats = self.store.stats();
         assert_eq!((stats.entries, stats.live_bytes), (0, 0));
-        assert!(stats.large_bytes < 64 * 1_024, "{stats:?}");
+        assert!(stats.large_bytes < 64 * 1_024 && stats.list_bytes < 64 * 1_024, "{stats:?}");
     }
 }
 

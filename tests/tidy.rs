@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("constant_time", BASE),
     ("etag", BASE),
     ("op", BASE),
+    ("primitive", &[]),
     ("raw", BASE),
     ("memory", BASE),
     ("metrics", BASE),
@@ -32,7 +33,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lib", &[ALL]),
 ];
 
-const BASE: &[&str] = &["limits", "clock", "constant_time", "etag", "op", "raw", "memory", "metrics"];
+const BASE: &[&str] =
+    &["limits", "clock", "constant_time", "etag", "op", "primitive", "raw", "memory", "metrics"];
 
 /// Stands for all of [`BASE`] in [`LAYERS`].
 const BASE_AND: &str = "(base)";

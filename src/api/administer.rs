@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::auth::{Credential, Fields, Id, Ledger, NewKey, Principal, Refused, Which};
 use crate::http::{Field, Method, Request, Status, response, target};
+use crate::op::Namespace;
 
 use super::gather::{Piece, Work};
 use super::message::Problem;
@@ -30,6 +31,8 @@ pub(super) struct Administration {
     /// What the other reactors have to learn.
     made: Vec<Arc<Credential>>,
     shards: usize,
+    /// What a deleted app held, and the next shard to drop it.
+    emptied: Option<([Namespace; 2], usize)>,
     /// The next reactor to learn of it, and how many pieces are out.
     next: usize,
     outstanding: usize,
@@ -77,12 +80,35 @@ impl fmt::Debug for Answer {
 #[derive(Debug)]
 pub struct Errand(Stage);
 
+/// What has to follow an order elsewhere.
+#[derive(Debug, Default)]
+struct Effects {
+    made: Vec<Arc<Credential>>,
+    emptied: Option<[Namespace; 2]>,
+}
+
 #[derive(Debug)]
 enum Stage {
     Order(Box<Order>),
-    Done(Result<Answer, Problem>, Vec<Arc<Credential>>),
+    Done(Result<Answer, Problem>, Effects),
     Learn(Vec<Arc<Credential>>),
     Learned,
+    FindApp(Vec<u8>),
+    FoundApp(Option<u32>),
+}
+
+/// Has the ledger's reactor look up the app with this id or name.
+pub(super) fn find_app(name: Vec<u8>) -> Piece<'static> {
+    let errand = Box::new(Errand(Stage::FindApp(name)));
+    Piece { index: 0, shard: LEDGER_REACTOR, work: Work::Errand(errand) }
+}
+
+/// Its number, if there is one.
+pub(super) fn found_app(errand: Box<dyn Any + Send>) -> Option<u32> {
+    match errand.downcast::<Errand>().ok()?.0 {
+        Stage::FoundApp(number) => number,
+        _ => None,
+    }
 }
 
 impl Api {
@@ -119,6 +145,7 @@ impl Api {
             order: Some(Box::new(order)),
             answer: None,
             made: Vec::new(),
+            emptied: None,
             shards: self.shards,
             next: 0,
             outstanding: 0,
@@ -134,13 +161,16 @@ impl Api {
         };
         *stage = match std::mem::replace(stage, Stage::Learned) {
             Stage::Order(order) => {
-                let (answer, made) = self.execute(*order);
-                self.learn(&made);
-                Stage::Done(answer, made)
+                let (answer, effects) = self.execute(*order);
+                self.learn(&effects.made);
+                Stage::Done(answer, effects)
             }
             Stage::Learn(made) => {
                 self.learn(&made);
                 Stage::Learned
+            }
+            Stage::FindApp(name) => {
+                Stage::FoundApp(self.ledger.as_ref().and_then(|ledger| ledger.apps.number_of(&name)))
             }
             done => done,
         };
@@ -152,14 +182,14 @@ impl Api {
         }
     }
 
-    fn execute(&mut self, order: Order) -> (Result<Answer, Problem>, Vec<Arc<Credential>>) {
-        let mut made = Vec::new();
+    fn execute(&mut self, order: Order) -> (Result<Answer, Problem>, Effects) {
+        let mut effects = Effects::default();
         let Some(ledger) = &mut self.ledger else {
             debug_assert!(false, "only reactor {LEDGER_REACTOR} is sent orders");
-            return (Err(Problem::Busy), made);
+            return (Err(Problem::Busy), effects);
         };
-        let answer = execute(ledger, order, self.wall_seconds, &mut made);
-        (answer, made)
+        let answer = execute(ledger, order, self.wall_seconds, &mut effects);
+        (answer, effects)
     }
 
     /// Answers an order.
@@ -187,12 +217,8 @@ impl Api {
     }
 }
 
-fn execute(
-    ledger: &mut Ledger,
-    order: Order,
-    now: u64,
-    made: &mut Vec<Arc<Credential>>,
-) -> Result<Answer, Problem> {
+fn execute(ledger: &mut Ledger, order: Order, now: u64, effects: &mut Effects) -> Result<Answer, Problem> {
+    let made = &mut effects.made;
     let refused_key = |refused| refused_by(refused, Family::Keys);
     let refused_app = |refused| refused_by(refused, Family::Light);
     Ok(match order {
@@ -228,7 +254,8 @@ fn execute(
             apps::told(Status::Ok, &view, &tokens)
         }
         Order::DeleteApp(id) => {
-            ledger.apps.delete(id).map_err(refused_app)?;
+            let number = ledger.apps.delete(id).map_err(refused_app)?;
+            effects.emptied = Some([Namespace::items(number), Namespace::lists(number)]);
             log::info!("app {id} was deleted");
             apps::deleted(id)
         }
@@ -252,6 +279,14 @@ fn refused_by(refused: Refused, family: Family) -> Problem {
 
 impl Administration {
     pub(super) fn next(&mut self) -> Option<Piece<'static>> {
+        if let Some((spaces, next)) = &mut self.emptied
+            && *next < self.shards
+        {
+            let shard = *next;
+            *next += 1;
+            self.outstanding += 1;
+            return Some(Piece { index: shard as u32, shard, work: Work::Empty(*spaces) });
+        }
         let (shard, stage) = match self.order.take() {
             Some(order) => (LEDGER_REACTOR, Stage::Order(order)),
             None => {
@@ -271,16 +306,23 @@ impl Administration {
             debug_assert!(false, "not an errand of ours");
             return;
         };
-        if let Stage::Done(answer, made) = errand.0 {
+        if let Stage::Done(answer, Effects { made, emptied }) = errand.0 {
             self.answer = Some(answer);
             self.made = made;
+            self.emptied = emptied.map(|spaces| (spaces, 0));
             self.next = LEDGER_REACTOR + 1;
         }
     }
 
+    /// A shard has dropped what a deleted app held.
+    pub(super) fn accept_emptied(&mut self) {
+        self.outstanding -= 1;
+    }
+
     pub(super) fn is_done(&self) -> bool {
         let all_know = self.made.is_empty() || self.next >= self.shards;
-        self.answer.is_some() && self.outstanding == 0 && all_know
+        let all_empty = self.emptied.is_none_or(|(_, next)| next >= self.shards);
+        self.answer.is_some() && self.outstanding == 0 && all_know && all_empty
     }
 
     pub(super) fn answer(self) -> Result<Answer, Problem> {

@@ -7,19 +7,21 @@
 //! that is what keeps the operations of a batch on one key in order.
 
 use std::any::Any;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use crate::clock::Now;
 use crate::http::{Method, Request, Status, response};
 use crate::limits::CONNECTION_HOPS_MAX;
-use crate::op::{Namespace, Operation, Outcome};
-use crate::shard::Scan;
+use crate::memory::{Memory, Reservation};
+use crate::op::{Namespace, Operation, Outcome, Payload};
+use crate::shard::{ListTask, Scan};
 
 use super::administer::Administration;
 use super::batch::Batch;
+use super::light::order::Order;
 use super::list::List;
 use super::message::Problem;
-use super::{Api, GatherCall, Task};
+use super::{Api, GatherCall, Tail, Task};
 
 /// Most pieces handed out and not yet brought back.
 pub const PIECES_MAX: usize = CONNECTION_HOPS_MAX;
@@ -33,6 +35,7 @@ enum Kind {
     List(List),
     Batch(Batch),
     Administration(Administration),
+    Light(Box<Order>),
 }
 
 /// A piece of work for one core.
@@ -54,6 +57,10 @@ pub enum Work<'a> {
     /// To go through its keys. The scan is brought back when it is done, or when nobody holds the
     /// other end any more: whoever asked has gone.
     Scan(Namespace, Box<Scan>, Weak<()>),
+    /// Something with one of its lists.
+    List(Box<ListTask>),
+    /// To make all keys of these spaces absent.
+    Empty([Namespace; 2]),
     /// Something for the API of that core: [`Api::perform`].
     Errand(Box<dyn Any + Send>),
 }
@@ -65,13 +72,17 @@ impl Api {
         request: &Request,
         head: &[u8],
         call: &GatherCall,
-        body: &[u8],
+        payload: Payload<'_>,
     ) -> Result<Box<Gather>, Problem> {
+        let body = payload.bytes();
         let kind = match call.task {
             Task::Batch => Kind::Batch(self.batch(body, call.grants, self.scope(request, head, call)?)?),
             Task::List => Kind::List(self.list(request, head, self.scope(request, head, call)?)?),
             Task::Administer(duty) => {
                 Kind::Administration(self.administration(request, head, (duty, call.trusted_uid), body)?)
+            }
+            Task::Light(verb, app) => {
+                Kind::Light(Box::new(self.order(request, head, (verb, app), call, payload)?))
             }
         };
         Ok(Box::new(Gather(kind)))
@@ -86,6 +97,7 @@ impl Gather {
             Kind::List(list) => list.next(),
             Kind::Batch(batch) => batch.next(),
             Kind::Administration(order) => order.next(),
+            Kind::Light(order) => order.next(),
         }
     }
 
@@ -93,6 +105,7 @@ impl Gather {
     pub fn accept(&mut self, index: u32, outcome: &Outcome<'_>) {
         match &mut self.0 {
             Kind::Batch(batch) => batch.accept(index, outcome),
+            Kind::Light(order) => order.accept(outcome),
             Kind::List(_) | Kind::Administration(_) => debug_assert!(false, "only a batch has operations"),
         }
     }
@@ -102,6 +115,7 @@ impl Gather {
     pub fn accept_scan(&mut self, index: u32, scan: Box<Scan>) {
         match &mut self.0 {
             Kind::List(list) => list.accept(index, *scan),
+            Kind::Light(order) => order.accept_scan(index, *scan),
             Kind::Batch(_) | Kind::Administration(_) => debug_assert!(false, "only a listing has scans"),
         }
     }
@@ -110,7 +124,36 @@ impl Gather {
     pub fn accept_errand(&mut self, errand: Box<dyn Any + Send>) {
         match &mut self.0 {
             Kind::Administration(order) => order.accept(errand),
+            Kind::Light(order) => order.accept_app(errand),
             Kind::List(_) | Kind::Batch(_) => debug_assert!(false, "only an order has errands"),
+        }
+    }
+
+    /// Brings back what was asked of a list.
+    pub fn accept_list(&mut self, task: Box<ListTask>, memory: &Arc<Memory>) {
+        match &mut self.0 {
+            Kind::Light(order) => order.accept_list(task, memory),
+            _ => debug_assert!(false, "only the light family has lists"),
+        }
+    }
+
+    /// Brings back that a shard's keys are absent.
+    pub fn accept_emptied(&mut self) {
+        match &mut self.0 {
+            Kind::Administration(order) => order.accept_emptied(),
+            _ => debug_assert!(false, "only an order empties spaces"),
+        }
+    }
+
+    /// Whether a body is still to be read, by [`Gather::read_on`].
+    pub fn is_reading(&self) -> bool {
+        matches!(&self.0, Kind::Light(order) if order.is_reading())
+    }
+
+    /// Reads on for about this many bytes of a body.
+    pub fn read_on(&mut self, budget: usize) {
+        if let Kind::Light(order) = &mut self.0 {
+            order.read_on(budget);
         }
     }
 
@@ -120,10 +163,11 @@ impl Gather {
             Kind::List(list) => list.is_done(),
             Kind::Batch(batch) => batch.is_done(),
             Kind::Administration(order) => order.is_done(),
+            Kind::Light(order) => order.is_done(),
         }
     }
 
-    /// Answers, when it is done.
+    /// Answers, when it is done, and hands on what the answer draws on the memory of the node.
     pub fn answer(
         self,
         api: &mut Api,
@@ -132,14 +176,16 @@ impl Gather {
         close: bool,
         out: &mut Vec<u8>,
         now: Now,
-    ) {
+    ) -> (Tail<'static>, Option<Reservation>) {
         debug_assert!(self.is_done());
         let parts = match self.0 {
             Kind::List(list) => vec![list.body(&api.tags, now)],
             Kind::Batch(batch) => batch.body(&api.tags),
             Kind::Administration(order) => {
-                return api.answer_order(request, head, order.answer(), close, out);
+                api.answer_order(request, head, order.answer(), close, out);
+                return (Tail::None, None);
             }
+            Kind::Light(order) => return order.answer(api, request, head, close, out),
         };
         let length: usize = parts.iter().map(Vec::len).sum();
         api.preamble.begin(out, Status::Ok);
@@ -152,5 +198,6 @@ impl Gather {
                 out.extend_from_slice(&part);
             }
         }
+        (Tail::None, None)
     }
 }

@@ -6,7 +6,7 @@ use crate::clock::Now;
 use crate::etag;
 use crate::http::{Field, Method, Request, Status, negotiate, response, target};
 use crate::limits::CONTENT_TYPE_BYTES_MAX;
-use crate::op::{Action, Condition, Encoding, Expiry, Meta, Namespace, Number, Operation, Outcome, Payload};
+use crate::op::{Action, Condition, Encoding, Expiry, Meta, Number, Operation, Outcome, Payload};
 
 use super::message::{self, Problem};
 use super::patch;
@@ -39,11 +39,14 @@ impl Api {
         body: Payload<'a>,
         scratch: &'a mut Scratch,
     ) -> Result<Operation<'a>, Problem> {
+        if let Verb::Item(verb) = call.verb {
+            return Ok(self.item_operation(head, call, verb, body));
+        }
         if call.verb != Verb::Get {
             return self.write_operation(request, head, call, body, scratch);
         }
         Ok(Operation {
-            namespace: Namespace::KV,
+            namespace: call.namespace,
             key: call.key.of(head),
             hash: call.hash,
             action: Action::Get,
@@ -64,7 +67,7 @@ impl Api {
         let mut condition = Condition::default();
         let mut fencing_token = None;
         let action = match call.verb {
-            Verb::Get => Action::Get,
+            Verb::Get | Verb::Item(_) => Action::Get,
             Verb::Put => {
                 let query = put_query(request, head)?;
                 condition.must_exist = query.must_exist;
@@ -86,7 +89,7 @@ impl Api {
             fencing_token = request.field(head, Field::XFencingToken).map(fencing_token_of).transpose()?;
         }
         Ok(Operation {
-            namespace: Namespace::KV,
+            namespace: call.namespace,
             key: call.key.of(head),
             hash: call.hash,
             action,
@@ -134,12 +137,16 @@ impl Api {
         &mut self,
         request: &Request,
         head: &[u8],
+        body: Payload<'_>,
         call: &KeyCall,
         outcome: &Outcome<'a>,
         close: bool,
         out: &mut Vec<u8>,
         now: Now,
     ) -> Tail<'a> {
+        if let Verb::Item(verb) = call.verb {
+            return self.answer_item(request, (head, body.bytes()), call, verb, outcome, close, out);
+        }
         match outcome {
             Outcome::Found(entry) => self.answer_found(request, head, entry, close, out, now),
             outcome => self.answer_in_words(request, head, call, outcome, close, out, now),

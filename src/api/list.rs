@@ -24,6 +24,8 @@ use super::{Api, json, kv};
 /// A page under way.
 #[derive(Debug)]
 pub(super) struct List {
+    /// Whose keys.
+    pub namespace: Namespace,
     wanted: Wanted,
     shards: usize,
     asked: usize,
@@ -32,6 +34,16 @@ pub(super) struct List {
     more: bool,
     /// Held as long as anyone waits for the page.
     asker: Arc<()>,
+}
+
+/// A page of names.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub names: Vec<Vec<u8>>,
+    /// There are others behind them.
+    pub more: bool,
+    pub prefix: Vec<u8>,
+    pub limit: usize,
 }
 
 /// What the query asks for.
@@ -50,19 +62,12 @@ impl Api {
         head: &[u8],
         scope: Option<Arc<Scope>>,
     ) -> Result<List, Problem> {
-        let mut wanted = wanted(request.query.map_or(b"", |query| query.of(head)))?;
+        let query = request.query.map_or(&b""[..], |query| query.of(head));
+        let mut list = List::of(query, LIST_KEYS_DEFAULT, self.shards)?;
         if let Some(scope) = scope {
-            wanted.keep_to(&scope)?;
+            list.wanted.keep_to(&scope)?;
         }
-        Ok(List {
-            wanted,
-            shards: self.shards,
-            asked: 0,
-            answered: 0,
-            found: Vec::new(),
-            more: false,
-            asker: Arc::new(()),
-        })
+        Ok(list)
     }
 }
 
@@ -76,6 +81,20 @@ impl Wanted {
 }
 
 impl List {
+    /// The page that a query asks for, of so many names if it does not say.
+    pub(super) fn of(query: &[u8], limit: usize, shards: usize) -> Result<List, Problem> {
+        Ok(List {
+            namespace: Namespace::KV,
+            wanted: wanted(query, limit)?,
+            shards,
+            asked: 0,
+            answered: 0,
+            found: Vec::new(),
+            more: false,
+            asker: Arc::new(()),
+        })
+    }
+
     pub(super) fn next(&mut self) -> Option<Piece<'static>> {
         if self.asked == self.shards || self.asked - self.answered == PIECES_MAX {
             return None;
@@ -84,7 +103,7 @@ impl List {
         self.asked += 1;
         let Wanted { prefix, after, limit } = &self.wanted;
         let scan = Box::new(Scan::new(prefix, after, *limit));
-        let work = Work::Scan(Namespace::KV, scan, Arc::downgrade(&self.asker));
+        let work = Work::Scan(self.namespace, scan, Arc::downgrade(&self.asker));
         Some(Piece { index: shard as u32, shard, work })
     }
 
@@ -100,6 +119,12 @@ impl List {
 
     pub(super) fn is_done(&self) -> bool {
         self.answered == self.shards
+    }
+
+    /// The page as names, and what it was asked for.
+    pub(super) fn into_names(self) -> Names {
+        let Wanted { prefix, limit, .. } = self.wanted;
+        Names { names: self.found.into_iter().map(|key| key.name).collect(), more: self.more, prefix, limit }
     }
 
     /// The page as JSON.
@@ -149,7 +174,7 @@ fn write_key(body: &mut Vec<u8>, key: &Listed, tags: &Tags, now: Now) {
 }
 
 /// Reads the query. What is empty is as if it were not there; what is unknown is passed over.
-fn wanted(query: &[u8]) -> Result<Wanted, Problem> {
+fn wanted(query: &[u8], limit_default: usize) -> Result<Wanted, Problem> {
     let (mut prefix, mut cursor, mut limit) = (None, None, None);
     for pair in target::query_pairs(query) {
         let (name, value) = pair.map_err(|_| Problem::QueryInvalid("an escape is malformed"))?;
@@ -171,7 +196,7 @@ fn wanted(query: &[u8]) -> Result<Wanted, Problem> {
     Ok(Wanted {
         prefix,
         after: given(cursor).map_or(Ok(Vec::new()), |cursor| read_cursor(&cursor))?,
-        limit: given(limit).map_or(Ok(LIST_KEYS_DEFAULT), |limit| read_limit(&limit))?,
+        limit: given(limit).map_or(Ok(limit_default), |limit| read_limit(&limit))?,
     })
 }
 
@@ -194,19 +219,20 @@ mod tests {
     use super::{Wanted, wanted};
     use crate::api::message::Problem;
     use crate::auth::Scope;
+    use crate::limits::LIST_KEYS_DEFAULT;
     use crate::op::Namespace;
 
     #[test]
     fn a_query_without_a_word_asks_for_the_first_hundred() {
         for query in ["", "prefix=&limit=&cursor=", "x=1&y"] {
             assert_eq!(
-                wanted(query.as_bytes()),
+                wanted(query.as_bytes(), LIST_KEYS_DEFAULT),
                 Ok(Wanted { prefix: vec![], after: vec![], limit: 100 }),
                 "{query}"
             );
         }
         assert_eq!(
-            wanted(b"prefix=a%2Fb+c&limit=1000&cursor=YS9i"),
+            wanted(b"prefix=a%2Fb+c&limit=1000&cursor=YS9i", LIST_KEYS_DEFAULT),
             Ok(Wanted { prefix: b"a/b c".to_vec(), after: b"a/b".to_vec(), limit: 1_000 })
         );
     }
@@ -224,7 +250,7 @@ mod tests {
             ("prefix=b", scope(Some(Namespace::KV), ""), Some("b")),
             ("prefix=b", scope(Some(Namespace(7)), ""), None),
         ] {
-            let mut wanted = wanted(query.as_bytes()).unwrap();
+            let mut wanted = wanted(query.as_bytes(), LIST_KEYS_DEFAULT).unwrap();
             let kept = wanted.keep_to(&scope).ok().map(|()| wanted.prefix);
             assert_eq!(kept.as_deref(), expected.map(str::as_bytes), "{query} {scope:?}");
         }
@@ -253,9 +279,13 @@ mod tests {
                 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
             ),
         ] {
-            assert!(matches!(wanted(query.as_bytes()), Err(Problem::QueryInvalid(_))), "{query}");
+            assert!(
+                matches!(wanted(query.as_bytes(), LIST_KEYS_DEFAULT), Err(Problem::QueryInvalid(_))),
+                "{query}"
+            );
         }
-        assert!(wanted(format!("prefix={}", "a".repeat(1_024)).as_bytes()).is_ok());
-        assert!(wanted(b"limit=1").is_ok());
+        let longest = format!("prefix={}", "a".repeat(1_024));
+        assert!(wanted(longest.as_bytes(), LIST_KEYS_DEFAULT).is_ok());
+        assert!(wanted(b"limit=1", LIST_KEYS_DEFAULT).is_ok());
     }
 }

@@ -93,6 +93,14 @@ pub enum Problem {
     MemberMissing(&'static str),
     /// A body with a member that is not what it must be, and why.
     MemberInvalid(&'static str),
+    /// A parameter of the query, or a member of a body that is as good as one, is missing.
+    ParameterMissing(&'static str),
+    /// A parameter that is not what it must be, and why.
+    ParameterInvalid(&'static str),
+    /// A value of an item or list that is no JSON primitive, or a number that cannot be compared.
+    ValueUnfit,
+    /// More than a list may hold, in values or in bytes, of which the limit stands beside it.
+    ListTooLarge(u64),
     /// Nothing behind `/api/kv/`.
     KeyEmpty,
     /// It holds a `%` that two hexadecimal digits do not follow.
@@ -240,6 +248,10 @@ impl Problem {
             Problem::CredentialsFull => (Status::InsufficientStorage, "credentials_full", "There is no room for more API keys and apps."),
             Problem::MemberMissing(_) => (Status::BadRequest, "member_missing", "The request body lacks a member."),
             Problem::MemberInvalid(_) => (Status::BadRequest, "member_invalid", "The request body has a member that cannot be taken."),
+            Problem::ParameterMissing(_) => (Status::BadRequest, "missing_parameter", "A parameter is missing."),
+            Problem::ParameterInvalid(_) => (Status::BadRequest, "invalid_parameter", "A parameter cannot be taken."),
+            Problem::ValueUnfit => (Status::BadRequest, "invalid_value", "The value cannot be stored."),
+            Problem::ListTooLarge(_) => (Status::ContentTooLarge, "value_too_large", "The list would be too large."),
             Problem::Unheard(Unheard::Grant, _) => (Status::BadRequest, "grant_unknown", "There is no such grant."),
             Problem::KeyEmpty => (Status::BadRequest, "key_empty", "The key is missing."),
             Problem::KeyMalformed => (Status::BadRequest, "key_malformed", "The specified key cannot be read."),
@@ -299,6 +311,14 @@ impl Problem {
             | Problem::MemberInvalid(why)
             | Problem::ItemInvalid(why) => (*why).into(),
             Problem::MemberMissing(name) => format!("it needs {name}").into(),
+            Problem::ParameterMissing(name) => format!("it needs {name}").into(),
+            Problem::ParameterInvalid(why) => (*why).into(),
+            Problem::ValueUnfit => {
+                "values are strings, numbers, booleans and null, in a list numbers with an exponent of up to 18 digits".into()
+            }
+            Problem::ListTooLarge(limit) => {
+                format!("the limit is {} values and {limit} bytes", crate::limits::LIST_VALUES_MAX).into()
+            }
             Problem::Unheard(Unheard::Grant, name) => format!("\"{name}\" is none").into(),
             Problem::TooManyFailures(seconds) => format!("try again in {seconds} s").into(),
             Problem::OutlivesMaker => "name an expiry that is not after the maker's".into(),
@@ -387,6 +407,7 @@ impl Problem {
             Problem::MemberMissing(_) => "MISSING_PARAMETER".into(),
             Problem::MemberInvalid(_) | Problem::QueryInvalid(_) => "INVALID_PARAMETER".into(),
             Problem::FormNotTaken | Problem::OutOfScope => "FORBIDDEN".into(),
+            Problem::BodyTooLarge(_) | Problem::EntryTooLarge => "VALUE_TOO_LARGE".into(),
             Problem::NameTaken | Problem::DefaultApp => "CONFLICT".into(),
             other => other.words().code.to_ascii_uppercase().into(),
         }

@@ -13,6 +13,7 @@
 //! | what is answered for it | [`Api::answer`] | `kv`, `value` |
 //! | a value in another coding | [`Decode`], [`Api::answer_decoded`] | `coding`, `value` |
 //! | several cores for one answer | [`Api::gather`] | `gather`, `list`, `batch`, `administer` |
+//! | items and lists of apps | [`Api::shorten`], [`Api::gather`] | `light` |
 //! | API keys and apps | [`Api::perform`] | `administer`, `keys`, `apps` |
 //! | pages of the node | [`Api::page`] | `node`, `cors`, `openapi` |
 //! | everything that is wrong | [`Api::refuse`] | `message` |
@@ -29,6 +30,7 @@ mod gather;
 mod json;
 mod keys;
 mod kv;
+mod light;
 mod list;
 mod message;
 mod node;
@@ -62,6 +64,7 @@ pub use administer::Errand;
 pub use coding::{Decode, Decoded, NotDecodable};
 pub use gather::{Gather, Piece, Work};
 pub use kv::Scratch;
+pub use light::{ItemVerb, LightVerb, ListVerb, order::READ_BYTES_PER_TURN};
 pub use message::{Problem, Words};
 pub use node::{NodeState, Page, Phase};
 pub use routes::{Access, Body, Doc, Duty, Endpoint, Family, Methods, Need, Path, Reach, Route, Verb};
@@ -169,6 +172,8 @@ pub enum Call {
 /// An admitted request for one key.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyCall {
+    /// The space the key belongs to.
+    pub namespace: Namespace,
     /// The decoded key, in the request's head.
     pub key: Span,
     /// Hash of namespace and key: the owner is [`KeyHasher::owner`] of it.
@@ -181,11 +186,13 @@ pub struct KeyCall {
     pub body_bytes_max: u64,
     /// A counter goes down; known once [`Api::operation`] has read the body.
     down: bool,
+    /// The item that a body writes, whose key it has.
+    item: Option<light::item::ItemText>,
 }
 
 impl KeyCall {
     fn takes_body(&self) -> bool {
-        matches!(self.verb, Verb::Put | Verb::Patch)
+        matches!(self.verb, Verb::Put | Verb::Patch | Verb::Item(ItemVerb::Write))
     }
 }
 
@@ -210,6 +217,7 @@ enum Task {
     List,
     Batch,
     Administer(Duty),
+    Light(LightVerb, light::App),
 }
 
 impl GatherCall {
@@ -247,6 +255,8 @@ pub enum Tail<'a> {
     Bytes(&'a [u8]),
     /// This part of a shared value.
     Large(Large, Range<usize>),
+    /// A shared value, and what stands behind it.
+    Framed(Large, &'static [u8]),
     /// Nothing was appended yet: [`Api::answer_decoded`] answers once this is done.
     Decode(Decode),
 }
@@ -318,6 +328,9 @@ impl Api {
         self.check_declared(request, route.body)?;
         let body_bytes_max = self.body_bytes_max(route.body);
         let Endpoint::Key(verb) = route.endpoint else {
+            if let Endpoint::Light(verb) = route.endpoint {
+                return self.admit_light(request, head, verb, (grants, scope), route.body);
+            }
             let is_scoped = scope.is_some();
             let (task, body, trusted_uid) = (Task::List, route.body, remembered.trusted_uid());
             return Ok(other_call(
@@ -330,7 +343,8 @@ impl Api {
             return Err(Problem::OutOfScope);
         }
         let hash = self.hasher.hash(Namespace::KV, key.of(head));
-        Ok(Call::Key(KeyCall { key, hash, verb, grants, body_bytes_max, down: false }))
+        let namespace = Namespace::KV;
+        Ok(Call::Key(KeyCall { namespace, key, hash, verb, grants, body_bytes_max, down: false, item: None }))
     }
 
     /// Checks credential and grant, and says what the caller may and to which keys it is limited.
@@ -428,6 +442,7 @@ impl Api {
             Call::Key(KeyCall { verb: Verb::Put, .. }) => Body::Value,
             Call::Key(KeyCall { verb: Verb::Patch, .. }) => Body::Words,
             Call::Gather(GatherCall { body, .. }) => *body,
+            Call::Key(KeyCall { verb: Verb::Item(ItemVerb::Write), .. }) => Body::Request,
             Call::Key(_) | Call::Page(_) => Body::Ignored,
         })
     }
@@ -533,7 +548,7 @@ impl fmt::Debug for Api {
 fn other_call(route: &Route, call: GatherCall) -> Call {
     let gather = |task| Call::Gather(GatherCall { task, ..call });
     match route.endpoint {
-        Endpoint::Key(_) => unreachable!("told apart by the caller"),
+        Endpoint::Key(_) | Endpoint::Light(_) => unreachable!("told apart by the caller"),
         Endpoint::List => gather(Task::List),
         Endpoint::Batch => gather(Task::Batch),
         Endpoint::Administer(duty) => gather(Task::Administer(duty)),

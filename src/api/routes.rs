@@ -9,6 +9,7 @@
 use crate::auth::{Forms, Grants};
 use crate::http::Method;
 
+use super::light::{ItemVerb, LightVerb};
 use super::message::Problem;
 use super::table::{KEY_PREFIX, KEY_ROWS, ROUTES};
 
@@ -19,7 +20,7 @@ pub enum Family {
     Kv,
     /// API keys: `/api/keys`.
     Keys,
-    /// Apps: `/apps`. Speaks in LightKV's envelope.
+    /// Apps and what they hold: `/apps`, `/item`, `/list`. Speaks in LightKV's envelope.
     Light,
     /// The node itself: health, documents and the welcome page.
     Node,
@@ -35,7 +36,7 @@ impl Family {
             Family::Kv
         } else if is_below("/api/keys") {
             Family::Keys
-        } else if is_below("/apps") {
+        } else if is_below("/apps") || is_below("/item") || is_below("/list") {
             Family::Light
         } else {
             Family::Node
@@ -167,6 +168,15 @@ pub enum Verb {
     Delete,
     /// One operation out of the body.
     Patch,
+    /// Something with an item of the light family.
+    Item(ItemVerb),
+}
+
+impl Verb {
+    /// Whether it changes nothing.
+    pub fn reads(self) -> bool {
+        matches!(self, Verb::Get | Verb::Item(ItemVerb::Read | ItemVerb::Exists))
+    }
 }
 
 /// What is done with API keys and apps.
@@ -203,6 +213,8 @@ pub enum Endpoint {
     Batch,
     /// The ledger of API keys and apps.
     Administer(Duty),
+    /// The owner of an item or list of the light family, or every shard.
+    Light(LightVerb),
     /// `/openapi.yaml`.
     OpenApi,
     /// `/health`.

@@ -3,6 +3,7 @@
 use crate::auth::{Forms, Grants};
 use crate::http::Method;
 
+use super::light;
 use super::routes::{Access, Body, Doc, Duty, Endpoint, Family, Need, Path, Reach, Route, Verb};
 
 /// Holders of a grant, as a JWT or an API key, who are kept to the keys they are limited to.
@@ -70,7 +71,21 @@ pub const KEY_PREFIX: &str = "/api/kv/";
 pub const KEY_ROWS: usize = 4;
 
 /// The table.
-pub static ROUTES: [Route; 21] = [
+pub static ROUTES: [Route; NODE_ROWS.len() + light::rows::ROWS.len()] = {
+    let mut rows = [NODE_ROWS[0]; NODE_ROWS.len() + light::rows::ROWS.len()];
+    let mut at = 0;
+    while at < rows.len() {
+        rows[at] = match at.checked_sub(NODE_ROWS.len()) {
+            None => NODE_ROWS[at],
+            Some(at) => light::rows::ROWS[at],
+        };
+        at += 1;
+    }
+    rows
+};
+
+/// All but those of items and lists.
+const NODE_ROWS: [Route; 21] = [
     key(
         Method::Get,
         scoped(Grants::KV_READ),

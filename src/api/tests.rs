@@ -137,10 +137,11 @@ impl Node {
                 return reply(out);
             }
         };
-        match self.api.answer(&parsed, &head, &call, &outcome, false, &mut out, NOW) {
+        match self.api.answer(&parsed, &head, Payload::Bytes(body), &call, &outcome, false, &mut out, NOW) {
             Tail::None => {}
             Tail::Bytes(bytes) => out.extend_from_slice(bytes),
             Tail::Large(large, part) => out.extend_from_slice(&large[part]),
+            Tail::Framed(large, behind) => out.extend_from_slice(&[&large[..], behind].concat()),
             Tail::Decode(decode) => {
                 assert!(out.is_empty());
                 match self.api.answer_decoded(&parsed, &head, decode.run(), false, &mut out, NOW) {
@@ -169,7 +170,7 @@ impl Node {
         let parsed = parse_head(&head, &mut 0).expect("well-formed").expect("complete");
         let mut out = Vec::new();
         let gathered = match self.api.admit(&parsed, &mut head, &mut self.remembered, &mut None) {
-            Ok(Call::Gather(call)) => self.api.gather(&parsed, &head, &call, body),
+            Ok(Call::Gather(call)) => self.api.gather(&parsed, &head, &call, Payload::Bytes(body)),
             Ok(other) => panic!("{other:?}"),
             Err(problem) => Err(problem),
         };

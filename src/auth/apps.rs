@@ -67,6 +67,8 @@ struct App {
     id: Id,
     name: Box<str>,
     created: u64,
+    /// Which one it was.
+    number: u32,
     /// What its tokens reach.
     scope: Arc<Scope>,
     /// Its tokens, those in grace included, the oldest first.
@@ -165,28 +167,40 @@ impl Apps {
         Ok((self.apps[&serial].view(), tokens))
     }
 
-    /// Ends an app and its tokens. None of them is good any more when this is back, on any core.
+    /// The number of the app with this id or name.
+    pub fn number_of(&self, name: &[u8]) -> Option<u32> {
+        let serial = Id::parse(name)
+            .and_then(|id| self.serials.get(&id))
+            .or_else(|| self.names.get(std::str::from_utf8(name).ok()?))?;
+        self.apps.get(serial).map(|app| app.number)
+    }
+
+    /// Ends an app and its tokens, and answers its number. None of them is good any more when this is back,
+    /// on any core.
     ///
     /// # Errors
     /// When there is no such app, or it is the default one.
-    pub fn delete(&mut self, id: Id) -> Result<(), Refused> {
+    pub fn delete(&mut self, id: Id) -> Result<u32, Refused> {
         let serial = *self.serials.get(&id).ok_or(Refused::Unknown)?;
         if &*self.apps[&serial].name == DEFAULT_APP {
             return Err(Refused::DefaultApp);
         }
+        let number = self.apps[&serial].number;
         self.remove(serial);
         self.office.epoch.bump();
-        Ok(())
+        Ok(number)
     }
 
     fn insert(&mut self, id: Id, name: Box<str>, bytes: u64, wall_seconds: u64) -> u64 {
         let serial = self.next_serial;
         self.next_serial += 1;
-        let scope = Scope { namespace: Some(Namespace(self.next_namespace)), prefix: Box::default() };
+        let number = self.next_namespace;
         self.next_namespace += 1;
+        let scope = Scope { namespace: Some(Namespace(number)), prefix: Box::default() };
         self.serials.insert(id, serial);
         self.names.insert(name.clone(), serial);
-        let app = App { id, name, created: wall_seconds, scope: Arc::new(scope), tokens: Vec::new(), bytes };
+        let scope = Arc::new(scope);
+        let app = App { id, name, created: wall_seconds, number, scope, tokens: Vec::new(), bytes };
         self.apps.insert(serial, app);
         serial
     }

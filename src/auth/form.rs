@@ -57,6 +57,8 @@ impl Forms {
     pub const NONE: Forms = Forms(0);
     /// What people and programs show everywhere.
     pub const BEARER: Forms = Forms(1 << Form::Jwt as u8 | 1 << Form::ApiKey as u8);
+    /// What comes with an app.
+    pub const APP_TOKEN: Forms = Forms(1 << Form::AppToken as u8);
     /// What comes in Basic authentication.
     pub const BASIC: Forms = Forms(1 << Form::Password as u8 | 1 << Form::ApiKeyAsPassword as u8);
 

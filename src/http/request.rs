@@ -18,7 +18,14 @@ pub struct Span {
 const _: () = assert!(HEAD_BYTES_MAX < u16::MAX as usize / 2);
 
 impl Span {
-    const EMPTY: Span = Span { at: 0, len: 0 };
+    /// No bytes.
+    pub const EMPTY: Span = Span { at: 0, len: 0 };
+
+    /// A range of bytes that end below 64 KiB.
+    pub fn within(range: std::ops::Range<usize>) -> Span {
+        debug_assert!(range.end <= usize::from(u16::MAX));
+        Span { at: range.start as u16, len: range.len() as u16 }
+    }
 
     /// Both within a head, so that 16 bits hold them.
     pub(super) fn new(at: usize, len: usize) -> Span {

@@ -172,6 +172,19 @@ fn escape(digits: &[u8]) -> Result<u8, BadEscape> {
     }
 }
 
+/// Appends bytes so that they can stand in a query: all but unreserved characters escaped (RFC 3986,
+/// section 2.3).
+pub fn encode(bytes: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in bytes {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(byte);
+        } else {
+            out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+    }
+}
+
 /// A name and its value.
 pub type Pair<'q> = (Cow<'q, [u8]>, Cow<'q, [u8]>);
 

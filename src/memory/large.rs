@@ -211,6 +211,45 @@ impl LargeBuf {
     }
 }
 
+/// Whole pages that belong to a store from the first: what a list lies in. They hold arbitrary bytes until
+/// they are written.
+#[derive(Debug)]
+pub struct Block(Run);
+
+impl Block {
+    /// A block of at least this many bytes, in whole pages.
+    pub fn of(bytes: usize) -> Block {
+        let run = allocate(bytes);
+        STORED_BYTES.fetch_add(run.len() as u64, Ordering::Relaxed);
+        Block(run)
+    }
+
+    /// The memory that a block of at least this many bytes takes.
+    pub fn memory_bytes_for(bytes: usize) -> u64 {
+        pages_bytes(bytes)
+    }
+}
+
+impl Deref for Block {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for Block {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        STORED_BYTES.fetch_sub(self.0.len() as u64, Ordering::Relaxed);
+    }
+}
+
 /// Whole pages that hold so many bytes.
 fn pages_bytes(length: usize) -> u64 {
     length.checked_next_multiple_of(PAGE_BYTES).unwrap_or(usize::MAX) as u64

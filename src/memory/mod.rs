@@ -16,7 +16,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use large::{Large, LargeBuf};
+pub use large::{Block, Large, LargeBuf};
 
 /// Parts of the limit: bodies in flight at most, values that have left their store at most, API keys and
 /// apps at most, and what the stores keep in any case.

@@ -46,4 +46,22 @@ pub struct Core {
     pub(super) operands: Scratch,
     /// Listings under way here and who asked for them. The one in front gets a slice each turn.
     pub(super) scans: VecDeque<(usize, Box<Job>)>,
+    /// Calls on lists that take several turns, those that wait for one on the same key, and who asked.
+    pub(super) lists: VecDeque<(usize, Box<Job>)>,
+    /// Bytes of bodies that may still be read in this turn.
+    pub(super) reading_bytes: usize,
+}
+
+impl Core {
+    /// Works on a call on a list, or has it wait for its turn. Gives it back when it is done.
+    pub(super) fn call_list(&mut self, asker: usize, mut job: Box<Job>) -> Option<Box<Job>> {
+        let task = job.list_task_mut()?;
+        let waits = self.lists.iter().filter_map(|(_, other)| other.list_task());
+        let is_free = !waits.into_iter().any(|other| other.is_about_the_key_of(task));
+        if is_free && self.shard.work_on(task, self.now) {
+            return Some(job);
+        }
+        self.lists.push_back((asker, job));
+        None
+    }
 }

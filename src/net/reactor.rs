@@ -8,6 +8,8 @@
 //!
 //! The loop never blocks but in poll, and never waits for another thread.
 
+mod turns;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
-use crate::api::{Api, NodeState, Phase, Problem, Scratch};
+use crate::api::{Api, NodeState, Phase, Problem, READ_BYTES_PER_TURN, Scratch};
 use crate::clock::Clock;
 use crate::limits::BATCH_REQUESTS_MAX;
 use crate::memory::Memory;
@@ -156,6 +158,8 @@ impl Reactor {
                 scratch: Vec::with_capacity(128 * 1_024),
                 operands: Scratch::default(),
                 scans: VecDeque::new(),
+                lists: VecDeque::new(),
+                reading_bytes: 0,
             },
             loads: config.loads,
             connections_max: config.connections_max,
@@ -186,6 +190,7 @@ impl Reactor {
             self.core.api.tick(Clock::wall_seconds());
             self.core.handshakes_left = self.acceptor.as_ref().map_or(0, Acceptor::handshakes_per_turn);
             let mut woken = false;
+            self.core.reading_bytes = READ_BYTES_PER_TURN;
             for event in &events {
                 match event.token() {
                     WAKER => woken = true,
@@ -214,6 +219,7 @@ impl Reactor {
             self.stop();
             self.exchange();
             self.scan();
+            self.work_on_lists();
             self.expire();
             self.keep_to_limit();
             self.core.mesh.ring();
@@ -228,7 +234,10 @@ impl Reactor {
     /// Waits until there is something to do.
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
         let now = self.core.now;
-        let busy = !self.ready.is_empty() || !self.core.scans.is_empty() || self.shrinking;
+        let busy = !self.ready.is_empty()
+            || !self.core.scans.is_empty()
+            || !self.core.lists.is_empty()
+            || self.shrinking;
         let mut timeout_ms = if busy { Some(0) } else { self.timers.sleep_ms(now.unix_ms) };
         let mut bound = |ms: Option<u64>| {
             if let Some(ms) = ms {
@@ -468,42 +477,6 @@ impl Reactor {
                 self.answer(*id);
             }
             last = Some(*id);
-        }
-    }
-
-    /// Executes what another core asked for.
-    fn execute(&mut self, asker: usize, mut job: Box<Job>) {
-        if job.scan_mut().is_some() {
-            self.core.scans.push_back((asker, job));
-            return;
-        }
-        if let Some(errand) = job.errand_mut() {
-            self.core.api.perform(errand);
-        }
-        if let Some(operation) = job.operation() {
-            let outcome = self.core.shard.apply(&operation, self.core.now);
-            job.answer(&outcome);
-        }
-        self.core.mesh.answer(asker, job);
-    }
-
-    /// Goes on with the listing in front, for a slice.
-    fn scan(&mut self) {
-        let Some((_, job)) = self.core.scans.front_mut() else { return };
-        let done = job.is_abandoned()
-            || job.scan_mut().is_none_or(|(namespace, scan)| {
-                self.core.shard.scan(namespace, scan, SCAN_ENTRIES_PER_TURN, self.core.now)
-            });
-        if done && let Some((asker, job)) = self.core.scans.pop_front() {
-            if asker != self.core.mesh.me() {
-                return self.core.mesh.answer(asker, job);
-            }
-            let ticket = job.ticket;
-            let connection = self.connections.get_mut(ticket.connection as usize);
-            if let Some(connection) = connection.filter(|it| it.generation == ticket.generation) {
-                connection.answered(job, &mut self.core);
-                self.answer(ticket.connection);
-            }
         }
     }
 

@@ -21,9 +21,9 @@ use super::counter::{self, NumberText};
 /// The entries of one core, and the clock of their versions.
 #[derive(Debug)]
 pub struct Shard {
-    store: Store,
+    pub(super) store: Store,
     tags: Tags,
-    versions: VersionClock,
+    pub(super) versions: VersionClock,
     /// What the last operation removed and answers with.
     removed: Option<Removed>,
 }
@@ -94,6 +94,11 @@ impl Shard {
     /// once.
     pub fn next_sweep_ms(&self) -> Option<u64> {
         self.store.next_expiry_hint()
+    }
+
+    /// Makes all keys of a space absent.
+    pub fn empty(&mut self, namespace: Namespace) {
+        self.store.drop_namespace(namespace);
     }
 
     /// Goes on with a listing; true when it is done.
@@ -369,7 +374,7 @@ fn meta(view: &View<'_>) -> Meta {
     Meta { version: view.version, expires_ms: view.expires_ms }
 }
 
-fn deadline(expiry: Expiry, now: Now) -> Option<u64> {
+pub(super) fn deadline(expiry: Expiry, now: Now) -> Option<u64> {
     match expiry {
         Expiry::Never => None,
         Expiry::Seconds(seconds) => Some(now.unix_ms.saturating_add(u64::from(seconds) * 1_000)),

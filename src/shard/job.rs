@@ -31,7 +31,7 @@ use crate::op::{
     Action, CONTENT_TYPE_DEFAULT, Condition, Encoding, Entry, Expiry, Large, Meta, Namespace, Operation,
     Outcome, Payload, Step,
 };
-use crate::shard::Scan;
+use crate::shard::{ListTask, Scan};
 
 /// Bytes a job carries without a second allocation: a usual key with a small value and its type.
 const INLINE_BYTES: usize = 160;
@@ -70,6 +70,8 @@ enum Work {
     Answered(Answered),
     Scan(Namespace, Box<Scan>, Weak<()>),
     Errand(Box<dyn Any + Send>),
+    List(Box<ListTask>),
+    Empty([Namespace; 2]),
 }
 
 /// [`Operation`] with lengths instead of slices. The bytes follow each other in this order: key,
@@ -224,10 +226,62 @@ impl Job {
         self.work = Work::Errand(errand);
     }
 
+    /// Packs something that is asked of a list, which travels as it is in both directions.
+    pub fn ask_list(&mut self, ticket: Ticket, task: Box<ListTask>) {
+        self.ticket = ticket;
+        self.bytes.clear();
+        self.large = None;
+        self.work = Work::List(task);
+    }
+
+    /// Packs that spaces are to be emptied.
+    pub fn ask_to_empty(&mut self, ticket: Ticket, spaces: [Namespace; 2]) {
+        self.ticket = ticket;
+        self.bytes.clear();
+        self.large = None;
+        self.work = Work::Empty(spaces);
+    }
+
+    /// The spaces to be emptied, if that is what it is about.
+    pub fn spaces_to_empty(&self) -> Option<[Namespace; 2]> {
+        match self.work {
+            Work::Empty(spaces) => Some(spaces),
+            _ => None,
+        }
+    }
+
+    /// What is asked of a list, if it is that.
+    pub fn list_task(&self) -> Option<&ListTask> {
+        match &self.work {
+            Work::List(task) => Some(task),
+            _ => None,
+        }
+    }
+
+    /// What is asked of a list, to be worked on.
+    pub fn list_task_mut(&mut self) -> Option<&mut ListTask> {
+        match &mut self.work {
+            Work::List(task) => Some(task),
+            _ => None,
+        }
+    }
+
+    /// Takes out what was asked of a list, for whoever asked.
+    pub fn take_list_task(&mut self) -> Option<Box<ListTask>> {
+        match std::mem::take(&mut self.work) {
+            Work::List(task) => Some(task),
+            other => {
+                self.work = other;
+                None
+            }
+        }
+    }
+
     /// The hash of the key asked for, for prefetching.
     pub fn hash(&self) -> Option<u64> {
         match &self.work {
             Work::Asked(asked) => Some(asked.hash),
+            Work::List(task) => Some(task.hash),
             _ => None,
         }
     }
@@ -358,7 +412,12 @@ impl Job {
                 Some(Outcome::Deleted(entry.as_ref().map(|entry| self.unpack(entry))))
             }
             Work::Answered(Answered::Plain(outcome)) => Some(*outcome),
-            Work::None | Work::Asked(_) | Work::Scan(..) | Work::Errand(_) => None,
+            Work::None
+            | Work::Asked(_)
+            | Work::Scan(..)
+            | Work::Errand(_)
+            | Work::List(_)
+            | Work::Empty(_) => None,
         }
     }
 

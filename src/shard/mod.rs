@@ -12,11 +12,15 @@ mod apply_tests;
 mod counter;
 mod doorbell;
 mod job;
+mod list;
+mod list_call;
 mod mesh;
 
 pub use apply::Shard;
 pub use doorbell::Doorbell;
 pub use job::{Job, Ticket};
+pub use list::ListTask;
+pub use list_call::{Bytes, ListAction, ListOutcome, Needle, Values};
 pub use mesh::{Arrival, Mesh, Message};
 
 pub use crate::store::{Listed, Scan};

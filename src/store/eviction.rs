@@ -80,6 +80,10 @@ const WALK_PATIENCE_BYTES: usize = 256 * 1_024;
 /// Bytes walked for one write before a store that may not evict answers that it is full.
 const WALK_BYTES_MAX: usize = 16 * 1_024 * 1_024;
 
+/// Pages of lists that are gone which a write frees in passing, and at a time when it needs the room.
+const LIST_PAGES_PER_WRITE: usize = 8;
+const LIST_PAGES_FOR_ROOM: usize = 256;
+
 /// Parts of a segment that must be dead before it is compacted: half when evicting is the
 /// alternative, a little when it is done ahead, hardly any when a write would be refused.
 const DEAD_PARTS_EVICT: u64 = 2;
@@ -200,6 +204,7 @@ impl Store {
 
     /// Sees to it that what a write needs fits under the ceiling. May move or evict any entry.
     pub(super) fn make_room(&mut self, need: &Need, now: Now) -> Result<(), WriteError> {
+        self.lists.free_slice(LIST_PAGES_PER_WRITE);
         self.reclaim_ahead(need.entry_len_max, now);
         if let Some((_, hash)) = need.inserts
             && self.evictions > 0
@@ -224,7 +229,8 @@ impl Store {
         let free = self.free_segments();
         let spare = self.reclaiming.spare_segments;
         self.index.expect_growth(free > spare);
-        if free >= spare {
+        // What lists have left comes back by itself.
+        if free >= spare || self.lists.has_retired() {
             return;
         }
         let missing = (spare - free) as usize;
@@ -287,6 +293,9 @@ impl Store {
         let patience = WALK_PATIENCE_BYTES + 4 * need.large_bytes as usize;
         let mut walked = 0;
         while self.is_short_of(need) {
+            if self.lists.free_slice(LIST_PAGES_FOR_ROOM) {
+                continue;
+            }
             let worth = match self.config.when_full {
                 WhenFull::Reject => Worth { dead_parts: DEAD_PARTS_REFUSE, ..Worth::ANY },
                 WhenFull::Evict if walked < patience => Worth::USUAL,
@@ -311,7 +320,7 @@ impl Store {
 
     /// Memory in use: what [`Store::memory_bytes`] says, without free segments.
     fn occupied_bytes(&self) -> u64 {
-        self.log.used_bytes() + self.index.bytes() + self.large.bytes() + self.other_bytes()
+        self.log.used_bytes() + self.beside_log_bytes()
     }
 
     /// Segments that could be opened under the ceiling.
@@ -482,7 +491,7 @@ impl Store {
     /// Bytes of an entry in the log and of its large value.
     fn entry_bytes(&self, position: Position, header: &Header) -> u64 {
         let (_, bytes) = self.log.entry(position);
-        let large = header.large_number(bytes).map_or(0, |number| self.large.get(number).memory_bytes());
+        let large = self.outside_memory(header, bytes).unwrap_or(0);
         u64::from(self.log.size(header)) + large
     }
 

@@ -4,7 +4,7 @@
 //! appends; published bytes never change; what is overwritten, deleted or expired lies dead until its
 //! segment is reclaimed. Room is made before a write, a little for each (`eviction`); a bounded sweep
 //! returns the room of expired entries (`expiry`). Values too large for the log have memory of their
-//! own (`large`). The ceiling may be moved (`ceiling`). One thread owns a store; it reads no clock,
+//! own (`large`), and so have long lists (`list`, `lists`). The ceiling may be moved (`ceiling`). One thread owns a store; it reads no clock,
 //! knows no network, and takes `now` as its last argument.
 //!
 //! Invariants, which `tests/store_model.rs` holds against a naive model: what was written is found,
@@ -21,6 +21,8 @@ mod expiry;
 mod ghosts;
 mod index;
 mod large;
+mod list;
+mod lists;
 mod log;
 mod namespaces;
 mod scan;
@@ -29,6 +31,8 @@ mod types;
 use std::io;
 
 pub use entry::Lock;
+pub use list::{List, Place, Value, all as records, shown_bytes};
+pub use lists::{Kept, ListKey, ListView, Pushed, ShortList};
 pub use namespaces::NamespaceStats;
 pub use scan::{Listed, Scan};
 
@@ -41,6 +45,7 @@ use expiry::Sweeping;
 use ghosts::Ghosts;
 use index::{Entries, Index, Slot};
 use large::LargeValues;
+use lists::{Lists, Outside};
 use log::{Log, Position, Queue, State};
 use namespaces::Spaces;
 use types::Types;
@@ -152,6 +157,8 @@ pub struct Stats {
     pub index_bytes: u64,
     /// Values outside the log.
     pub large_bytes: u64,
+    /// Lists outside the log.
+    pub list_bytes: u64,
     /// Everything else: ghosts, notes on segments, names.
     pub other_bytes: u64,
     /// Entries dropped to make room.
@@ -173,6 +180,7 @@ pub struct Store {
     index: Index,
     log: Log,
     large: LargeValues,
+    lists: Lists,
     spaces: Spaces,
     types: Types,
     ghosts: Ghosts,
@@ -205,6 +213,7 @@ impl Store {
             reclaiming: Reclaiming::new(log.segments().len()),
             log,
             large: LargeValues::default(),
+            lists: Lists::default(),
             spaces: Spaces::new(),
             types: Types::default(),
             ghosts,
@@ -306,7 +315,7 @@ impl Store {
             dead: false,
             header_len: 0,
         };
-        self.publish(entry, header, queue, old.map(|slot| slot.position()));
+        self.publish(entry, header, queue, old.map(|slot| slot.position()), None);
         Ok(())
     }
 
@@ -369,6 +378,7 @@ impl Store {
             log_bytes: self.log.committed_bytes(),
             index_bytes: self.index.bytes(),
             large_bytes: self.large.bytes(),
+            list_bytes: self.lists.bytes(),
             other_bytes: self.other_bytes(),
             evictions: self.evictions,
             expired: self.expired,
@@ -377,10 +387,15 @@ impl Store {
 
     /// All memory that the store takes. Never over its ceiling.
     pub fn memory_bytes(&self) -> u64 {
-        self.log.committed_bytes() + self.index.bytes() + self.large.bytes() + self.other_bytes()
+        self.log.committed_bytes() + self.beside_log_bytes()
     }
 
-    /// Memory beside log, index and large values.
+    /// Memory beside the log.
+    fn beside_log_bytes(&self) -> u64 {
+        self.index.bytes() + self.large.bytes() + self.lists.bytes() + self.other_bytes()
+    }
+
+    /// Memory beside log, index, large values and lists.
     fn other_bytes(&self) -> u64 {
         self.ghosts.bytes() + self.log.overhead_bytes() + self.spaces.bytes() + self.types.bytes()
     }
@@ -400,9 +415,11 @@ impl Store {
             lock: header.lock.filter(|lock| lock.holds(now)),
             content_type: self.type_name(header, bytes),
             encoding: header.encoding,
-            value: match header.large_number(bytes) {
+            value: match self.outside(header, bytes) {
                 None => Payload::Bytes(header.value(bytes)),
-                Some(number) => Payload::Large(self.large.get(number)),
+                Some(Outside::Large(number)) => Payload::Large(self.large.get(number)),
+                // What reads a list as a value, a listing of names, finds nothing in it.
+                Some(Outside::List(_)) => Payload::Bytes(b""),
             },
         }
     }
@@ -423,10 +440,25 @@ impl Store {
         self.index.find(entry.hash, |position| self.log.is_of(position, space, entry.key)).cloned()
     }
 
-    /// Appends the entry, points the index to it and buries the one it replaces.
-    fn publish(&mut self, entry: &NewEntry<'_>, header: Header, queue: Queue, old: Option<Position>) {
+    /// Appends the entry, points the index to it and buries the one it replaces. `list` is the number of
+    /// the list that it stands for.
+    fn publish(
+        &mut self,
+        entry: &NewEntry<'_>,
+        header: Header,
+        queue: Queue,
+        old: Option<Position>,
+        list: Option<u32>,
+    ) {
         let reference;
+        let mut value_len = entry.value.bytes().len() as u64;
         let (logged, value_memory): (&[u8], _) = match entry.value {
+            _ if let Some(number) = list => {
+                let list = self.lists.get(number);
+                value_len = list.text_bytes();
+                reference = number.to_le_bytes();
+                (&reference, Some(list.memory_bytes()))
+            }
             Payload::Bytes(bytes) if !header.large => (bytes, None),
             Payload::Large(value) if !header.large => (value, None),
             value => {
@@ -448,7 +480,7 @@ impl Store {
             self.log.count_large(position, memory as i64);
         }
         self.note_expiry(position, header.expires_ms);
-        self.spaces.count_in(header.space, (entry.key.len() + entry.value.bytes().len()) as u64);
+        self.spaces.count_in(header.space, entry.key.len() as u64 + value_len);
         match old {
             Some(old) => {
                 if let Some(slot) = self.index.find(entry.hash, |other| other == old) {
@@ -467,7 +499,7 @@ impl Store {
     fn relocate(&mut self, from: Position, hash: u64, queue: Queue, header: &Header, uses: u32) {
         let (old, bytes) = self.log.entry(from);
         let size = self.log.size(&old);
-        let value_memory = old.large_number(bytes).map(|number| self.large.get(number).memory_bytes());
+        let value_memory = self.outside_memory(&old, bytes);
         let to = self.log.append_copy(queue, header, from);
         if let Some(memory) = value_memory {
             self.log.count_large(from, -(memory as i64));
@@ -499,10 +531,21 @@ impl Store {
         debug_assert!(!header.dead, "an entry dies once");
         let size = self.log.size(&header);
         let mut held = header.key_len + header.value_len;
-        if let Some(number) = header.large_number(bytes) {
-            let value = self.large.remove(number);
-            held = header.key_len + value.len();
-            self.log.count_large(position, -(value.memory_bytes() as i64));
+        if let Some(outside) = self.outside(&header, bytes) {
+            let (memory_bytes, value_len) = match outside {
+                Outside::Large(number) => {
+                    let value = self.large.remove(number);
+                    (value.memory_bytes(), value.len())
+                }
+                Outside::List(number) => {
+                    let list = self.lists.get(number);
+                    let taken = (list.memory_bytes(), list.text_bytes() as usize);
+                    self.lists.retire(number);
+                    taken
+                }
+            };
+            held = header.key_len + value_len;
+            self.log.count_large(position, -(memory_bytes as i64));
         }
         self.spaces.count_out(header.space, held as u64);
         self.log.bury(position, size);

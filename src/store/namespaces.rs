@@ -139,6 +139,13 @@ impl Spaces {
         }
     }
 
+    /// Counts an entry anew whose value has changed its length by so many bytes.
+    pub fn resize(&mut self, space: u32, difference: i64) {
+        for held in [&mut self.spaces[space as usize].held, &mut self.total] {
+            held.bytes = held.bytes.wrapping_add_signed(difference);
+        }
+    }
+
     /// Makes everything in a namespace absent.
     pub fn empty(&mut self, namespace: Namespace) {
         let space = if namespace == Namespace::KV { self.kv.take() } else { self.present.remove(&namespace) };

@@ -113,7 +113,7 @@ impl Connection {
                     match core.api.operation(request, head, call, payload, &mut core.operands) {
                         Ok(operation) => {
                             let outcome = core.shard.apply(&operation, core.now);
-                            core.api.answer(request, head, call, &outcome, close, scratch, core.now)
+                            core.api.answer(request, head, payload, call, &outcome, close, scratch, core.now)
                         }
                         Err(problem) => {
                             core.api.refuse(Some((request, head)), problem, close, scratch);
@@ -122,7 +122,10 @@ impl Connection {
                     }
                 }
                 (State::Answered(job), Some(Call::Key(call))) => match job.outcome() {
-                    Some(outcome) => core.api.answer(request, head, call, &outcome, close, scratch, core.now),
+                    Some(outcome) => {
+                        let payload = slot.body.payload(block);
+                        core.api.answer(request, head, payload, call, &outcome, close, scratch, core.now)
+                    }
                     None => return Err(io::ErrorKind::InvalidData.into()),
                 },
                 (State::Decoded(..), _) => {
@@ -135,7 +138,7 @@ impl Connection {
                 }
                 (State::Ready, Some(Call::Gather(call))) => {
                     let payload = slot.body.payload(block);
-                    match core.api.gather(request, head, call, payload.bytes()) {
+                    match core.api.gather(request, head, call, payload) {
                         Ok(gather) => {
                             slot.state = State::Gathering(gather);
                             continue;
@@ -147,6 +150,13 @@ impl Connection {
                     }
                 }
                 (State::Gathering(gather), _) => {
+                    if gather.is_reading() {
+                        let budget = std::mem::take(&mut core.reading_bytes);
+                        gather.read_on(budget);
+                        if gather.is_reading() {
+                            return Ok(());
+                        }
+                    }
                     hand_out(gather, ticket, core);
                     if !gather.is_done() {
                         return Ok(());
@@ -154,8 +164,9 @@ impl Connection {
                     let State::Gathering(gather) = std::mem::replace(&mut slot.state, State::Ready) else {
                         unreachable!("matched above")
                     };
-                    gather.answer(&mut core.api, request, head, close, scratch, core.now);
-                    Tail::None
+                    let (tail, room) = gather.answer(&mut core.api, request, head, close, scratch, core.now);
+                    made = room;
+                    tail
                 }
                 (State::Ready | State::Answered(_), _) => {
                     unreachable!("only keys are asked of other cores, and only what was admitted is ready")
@@ -223,6 +234,10 @@ impl Connection {
                 let piece = job.ticket.piece;
                 if let Some(scan) = job.take_scan() {
                     gather.accept_scan(piece, scan);
+                } else if let Some(task) = job.take_list_task() {
+                    gather.accept_list(task, &core.memory);
+                } else if job.spaces_to_empty().is_some() {
+                    gather.accept_emptied();
                 } else if let Some(errand) = job.take_errand() {
                     gather.accept_errand(errand);
                 } else if let Some(outcome) = job.outcome() {
@@ -274,6 +289,27 @@ fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) {
                 job.ask(ticket, &operation);
                 core.mesh.ask(owner, job);
             }
+            Work::List(task) => {
+                let mut job = core.mesh.job();
+                job.ask_list(ticket, task);
+                if !is_local {
+                    core.mesh.ask(owner, job);
+                } else if let Some(mut job) = core.call_list(owner, job) {
+                    if let Some(task) = job.take_list_task() {
+                        gather.accept_list(task, &core.memory);
+                    }
+                    core.mesh.recycle(job);
+                }
+            }
+            Work::Empty(spaces) if is_local => {
+                spaces.into_iter().for_each(|space| core.shard.empty(space));
+                gather.accept_emptied();
+            }
+            Work::Empty(spaces) => {
+                let mut job = core.mesh.job();
+                job.ask_to_empty(ticket, spaces);
+                core.mesh.ask(owner, job);
+            }
             Work::Errand(mut errand) if is_local => {
                 core.api.perform(&mut *errand);
                 gather.accept_errand(errand);
@@ -307,14 +343,21 @@ fn send(
     let value = match &tail {
         Tail::Bytes(bytes) => *bytes,
         Tail::Large(value, range) => &value[range.clone()],
+        Tail::Framed(value, _) => value,
         Tail::None | Tail::Decode(_) => &[],
     };
+    let behind = if let Tail::Framed(_, behind) = &tail { behind } else { &[][..] };
     let sent = if backlog.is_some() {
         0
     } else {
         let written = match value {
             [] => stream.write_slices(&[IoSlice::new(scratch)])?,
-            value => stream.write_slices(&[IoSlice::new(scratch), IoSlice::new(value)])?,
+            value if behind.is_empty() => {
+                stream.write_slices(&[IoSlice::new(scratch), IoSlice::new(value)])?
+            }
+            value => {
+                stream.write_slices(&[IoSlice::new(scratch), IoSlice::new(value), IoSlice::new(behind)])?
+            }
         };
         match written {
             Written::All => {
@@ -330,6 +373,11 @@ fn send(
     match tail {
         Tail::Bytes(bytes) => backlog.push_bytes(&bytes[value_sent..]),
         Tail::Large(value, range) => backlog.push_large(value, range.start + value_sent..range.end),
+        Tail::Framed(value, behind) => {
+            let length = value.len();
+            backlog.push_large(value, value_sent.min(length)..length);
+            backlog.push_bytes(&behind[value_sent.saturating_sub(length)..]);
+        }
         Tail::None | Tail::Decode(_) => {}
     }
     scratch.clear();

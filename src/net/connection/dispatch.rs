@@ -5,7 +5,7 @@
 //! waits until everything before it that another core does is done, and so does whatever follows it.
 
 use super::{Connection, Slot, State};
-use crate::api::{Call, Verb};
+use crate::api::Call;
 use crate::net::core::Core;
 use crate::shard::Ticket;
 
@@ -98,7 +98,7 @@ impl Slot {
     /// Whether it changes nothing.
     #[inline]
     pub(super) fn is_read(&self) -> bool {
-        matches!(&self.call, Some(Call::Key(call)) if call.verb == Verb::Get)
+        matches!(&self.call, Some(Call::Key(call)) if call.verb.reads())
     }
 
     /// Sends it to the core that owns its key; answers how many have gone there.

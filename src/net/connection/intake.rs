@@ -392,9 +392,13 @@ impl Connection {
     fn complete(&mut self, body: Body, core: &mut Core, id: u32) {
         self.intake = Intake::Head;
         self.continue_due = false;
-        let Some(call) = self.queue.as_mut().and_then(|queue| queue.back_mut()?.call) else { return };
+        let Some(mut call) = self.queue.as_mut().and_then(|queue| queue.back_mut()?.call) else { return };
+        if let (Body::InBlock { .. }, Call::Gather(_), Some(block)) = (&body, &call, self.block.as_deref()) {
+            core.api.shorten(&mut call, body.payload(block).bytes());
+        }
         let state = self.destination(&call, core);
         let Some(slot) = self.queue.as_mut().and_then(|queue| queue.back_mut()) else { return };
+        slot.call = Some(call);
         slot.body = body;
         slot.state = state;
         let close = slot.close;

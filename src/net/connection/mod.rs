@@ -253,8 +253,15 @@ impl Connection {
         }
         match self.stage {
             Stage::Lingering { .. } => self.readable,
+            _ if self.reads_body() => true,
             _ => self.waiting_requests() < CONNECTION_HOPS_MAX && (self.can_read() || self.has_unparsed()),
         }
+    }
+
+    /// Whether the front of the queue has a long body to read, a slice each turn.
+    fn reads_body(&self) -> bool {
+        let front = self.queue.as_ref().and_then(|queue| queue.front());
+        matches!(front, Some(Slot { state: State::Gathering(gather), .. }) if gather.is_reading())
     }
 
     fn can_read(&self) -> bool {
