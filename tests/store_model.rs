@@ -26,7 +26,7 @@ enum Step {
     RemoveMany { first: u16, count: u16 },
     DropNamespace { namespace: u8 },
     Pass { ms: u32 },
-    StepBack { ms: u32 },
+    SetBack { ms: u32 },
     Sweep { times: u8 },
     List { prefix: u8, limit: usize, budget: usize, namespace: u8 },
     WriteList { key: u16, first: u16, count: u16, ttl_ms: Option<u32> },
@@ -66,7 +66,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => (key(), 1..1_500u16).prop_map(|(first, count)| Step::RemoveMany { first, count }),
         1 => (0..4u8).prop_map(|namespace| Step::DropNamespace { namespace }),
         2 => prop_oneof![0..50u32, 0..100_000u32].prop_map(|ms| Step::Pass { ms }),
-        1 => prop_oneof![0..50u32, 0..100_000u32, 0..100_000_000u32].prop_map(|ms| Step::StepBack { ms }),
+        1 => prop_oneof![0..50u32, 0..100_000u32, 0..100_000_000u32].prop_map(|ms| Step::SetBack { ms }),
         2 => (1..40u8).prop_map(|times| Step::Sweep { times }),
         1 => (any::<u8>(), 1..50usize, 1..500usize, namespace())
             .prop_map(|(prefix, limit, budget, namespace)| Step::List { prefix, limit, budget, namespace }),
@@ -100,6 +100,12 @@ impl Expected {
 struct ExpectedList {
     values: Vec<u16>,
     expires_ms: Option<u64>,
+}
+
+impl ExpectedList {
+    fn alive(&self, now: Now) -> bool {
+        self.expires_ms.is_none_or(|ms| now.unix_ms < ms)
+    }
 }
 
 const LISTS: Namespace = Namespace::lists(9);
@@ -278,7 +284,7 @@ impl Pair {
                 self.now = Now::from_unix_ms(now.unix_ms + u64::from(ms));
                 self.latest = self.latest.max(self.now);
             }
-            Step::StepBack { ms } => self.now = Now::from_unix_ms(now.unix_ms - u64::from(ms)),
+            Step::SetBack { ms } => self.now = Now::from_unix_ms(now.unix_ms - u64::from(ms)),
             Step::Sweep { times } => (0..times).for_each(|_| self.store.sweep(now)),
             Step::List { prefix, limit, budget, namespace } => self.list(namespace, prefix, limit, budget),
             Step::WriteList { key, first, count, ttl_ms } => {
@@ -301,17 +307,19 @@ impl Pair {
         (name, hash)
     }
 
-    /// Compares what both know of a list. The store may have dropped it if it may evict at all.
+    /// Compares what both know of a list. The store may have dropped it if it may evict at all, or if its
+    /// time had passed before the clock stepped back.
     fn check_list(&mut self, key: u16) {
         let (name, hash) = self.list_hash(key);
         let at = ListKey { namespace: LISTS, key: &name, hash };
-        let expected =
-            self.lists.get(&key).filter(|list| list.expires_ms.is_none_or(|ms| self.now.unix_ms < ms));
+        let expected = self.lists.get(&key).filter(|list| list.alive(self.now));
         let Some(view) = self.store.find_list(&at, self.now) else {
-            if expected.is_some() {
-                assert_eq!(self.config.when_full, WhenFull::Evict, "lost list {key}");
+            if let Some(expected) = expected {
+                if expected.alive(self.latest) {
+                    assert_eq!(self.config.when_full, WhenFull::Evict, "lost list {key}");
+                }
+                self.lists.remove(&key);
             }
-            self.lists.remove(&key);
             return;
         };
         let expected = expected.unwrap_or_else(|| panic!("list {key} should be absent"));
@@ -380,7 +388,7 @@ impl Pair {
             } else if short.contains(value.canonical()) || short.push(&value) {
                 Ok(is_new)
             } else {
-                let made = self.store.begin_list(now).and_then(|aside_number| {
+                self.store.begin_list(now).and_then(|aside_number| {
                     aside = Some(aside_number);
                     for record in records(short.records()) {
                         let value = Value::of(record.text).unwrap();
@@ -388,8 +396,7 @@ impl Pair {
                         assert!(self.store.push_aside(aside_number, &value, hash, now)?);
                     }
                     self.store.push_aside(aside_number, &value, hash, now)
-                });
-                made
+                })
             };
             assert!(self.store.memory_bytes() <= self.config.memory_bytes);
             match pushed {
@@ -458,7 +465,8 @@ impl Pair {
         self.check_list(key);
         let (name, hash) = self.list_hash(key);
         let removed = self.store.remove(LISTS, &name, hash, self.now);
-        assert_eq!(removed, self.lists.remove(&key).is_some());
+        let expected = self.lists.remove(&key).is_some_and(|list| list.alive(self.now));
+        assert_eq!(removed, expected);
         self.check_list(key);
     }
 
