@@ -170,7 +170,7 @@ impl Reclaiming {
     /// step with the order of the entries will do.
     fn throw(&mut self) -> u64 {
         self.die = self.die.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        u64::from(self.die >> 16) * WEIGHT_AVERAGE >> 16
+        (u64::from(self.die >> 16) * WEIGHT_AVERAGE) >> 16
     }
 }
 
