@@ -26,7 +26,7 @@ enum Step {
     RemoveMany { first: u16, count: u16 },
     DropNamespace { namespace: u8 },
     Pass { ms: u32 },
-    SetBack { ms: u32 },
+    TurnBack { ms: u32 },
     Sweep { times: u8 },
     List { prefix: u8, limit: usize, budget: usize, namespace: u8 },
     WriteList { key: u16, first: u16, count: u16, ttl_ms: Option<u32> },
@@ -66,7 +66,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => (key(), 1..1_500u16).prop_map(|(first, count)| Step::RemoveMany { first, count }),
         1 => (0..4u8).prop_map(|namespace| Step::DropNamespace { namespace }),
         2 => prop_oneof![0..50u32, 0..100_000u32].prop_map(|ms| Step::Pass { ms }),
-        1 => prop_oneof![0..50u32, 0..100_000u32, 0..100_000_000u32].prop_map(|ms| Step::SetBack { ms }),
+        1 => prop_oneof![0..50u32, 0..100_000u32, 0..100_000_000u32].prop_map(|ms| Step::TurnBack { ms }),
         2 => (1..40u8).prop_map(|times| Step::Sweep { times }),
         1 => (any::<u8>(), 1..50usize, 1..500usize, namespace())
             .prop_map(|(prefix, limit, budget, namespace)| Step::List { prefix, limit, budget, namespace }),
@@ -284,7 +284,7 @@ impl Pair {
                 self.now = Now::from_unix_ms(now.unix_ms + u64::from(ms));
                 self.latest = self.latest.max(self.now);
             }
-            Step::SetBack { ms } => self.now = Now::from_unix_ms(now.unix_ms - u64::from(ms)),
+            Step::TurnBack { ms } => self.now = Now::from_unix_ms(now.unix_ms - u64::from(ms)),
             Step::Sweep { times } => (0..times).for_each(|_| self.store.sweep(now)),
             Step::List { prefix, limit, budget, namespace } => self.list(namespace, prefix, limit, budget),
             Step::WriteList { key, first, count, ttl_ms } => {

@@ -66,11 +66,14 @@ fn one_by_one(bytes: &[u8]) -> Option<Plain> {
 mod tests {
     use super::{one_by_one, plain};
 
+    /// Not every byte is tried under miri, which takes its time for each.
+    const STRIDE: usize = if cfg!(miri) { 97 } else { 1 };
+
     #[test]
     fn every_byte_at_every_place_is_found_as_one_by_one() {
         for length in 0..50 {
             for at in 0..length {
-                for byte in 0..=255 {
+                for byte in (0..=255).step_by(STRIDE) {
                     let mut bytes = vec![b'a'; length];
                     bytes[at] = byte;
                     assert_eq!(plain(&bytes), one_by_one(&bytes), "{byte} at {at} of {length}");
