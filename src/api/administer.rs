@@ -122,17 +122,17 @@ impl Api {
     ) -> Result<Administration, Problem> {
         let fields = fields(request, head);
         // Judged again: the credential may have ended while the body was on its way.
-        let who = || {
-            let principal = self.authenticator.principal(fields, trusted_uid, self.wall_seconds);
-            principal.map_err(|_| Problem::Unauthorized)
-        };
+        let who = self
+            .authenticator
+            .principal(fields, trusted_uid, self.wall_seconds)
+            .map_err(|_| Problem::Unauthorized)?;
         let path = request.path.of(head);
         let order = match duty {
-            Duty::CreateKey => Order::CreateKey(who()?, keys::new_key(body, self.wall_seconds)?),
-            Duty::ListKeys => Order::ListKeys(who()?, window(request, head)?),
-            Duty::ShowKey => Order::ShowKey(who()?, keys::id(path)?),
-            Duty::RenameKey => Order::RenameKey(who()?, keys::id(path)?, keys::new_name(body)?),
-            Duty::DeleteKey => Order::DeleteKey(who()?, keys::id(path)?),
+            Duty::CreateKey => Order::CreateKey(who, keys::new_key(body, self.wall_seconds)?),
+            Duty::ListKeys => Order::ListKeys(who, window(request, head)?),
+            Duty::ShowKey => Order::ShowKey(who, keys::id(path)?),
+            Duty::RenameKey => Order::RenameKey(who, keys::id(path)?, keys::new_name(body)?),
+            Duty::DeleteKey => Order::DeleteKey(who, keys::id(path)?),
             Duty::CreateApp => Order::CreateApp(apps::new_name(body)?),
             Duty::ListApps => Order::ListApps(window(request, head)?),
             Duty::RotateApp => {
