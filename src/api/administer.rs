@@ -241,14 +241,14 @@ fn execute(ledger: &mut Ledger, order: Order, now: u64, effects: &mut Effects) -
             keys::deleted()
         }
         Order::CreateApp(name) => {
-            let (view, tokens) = ledger.apps.create(name, now).map_err(refused_app)?;
+            let (view, tokens) = ledger.create_app(name, now).map_err(refused_app)?;
             log::info!("app {} was made", view.id);
             made.extend(tokens.credentials.iter().cloned());
             apps::told(Status::Created, &view, &tokens)
         }
         Order::ListApps(window) => apps::listed(&ledger.apps.list(window.after, window.limit), window.limit),
         Order::RotateApp(id, which, grace_seconds) => {
-            let (view, tokens) = ledger.apps.rotate(id, which, grace_seconds, now).map_err(refused_app)?;
+            let (view, tokens) = ledger.rotate_app(id, which, grace_seconds, now).map_err(refused_app)?;
             log::info!("app {id} has new tokens");
             made.extend(tokens.credentials.iter().cloned());
             apps::told(Status::Ok, &view, &tokens)

@@ -248,6 +248,13 @@ impl Keys {
         Ok(())
     }
 
+    /// Sees to it that there is room for so much else, if those that are of no use any more leave it.
+    pub(super) fn make_room(&mut self, bytes: u64, wall_seconds: u64) {
+        if self.take(bytes, wall_seconds).is_ok() {
+            self.office.memory.give_from_credentials(bytes);
+        }
+    }
+
     /// Takes room for a record, if need be from those that are of no use any more.
     fn take(&mut self, bytes: u64, wall_seconds: u64) -> Result<(), Refused> {
         if self.office.memory.take_for_credentials(bytes) {
