@@ -206,3 +206,34 @@ fn ten_thousand_apps_cost_less_than_a_kibibyte_each() {
     let each = (resident() - before) / 10_000;
     assert!(each < 1_024, "{each} bytes for each app with its two tokens");
 }
+
+#[test]
+fn a_body_on_its_way_makes_no_token_once_its_sender_was_ended() {
+    let node = node();
+    let mut root = node.client();
+    let (id, _, write) = make(&mut root, "slow-body");
+    let order = json!({ "name": "maker", "grants": ["apps:admin"], "expires_in": 600 });
+    let maker = body(&post(&mut root, "/api/keys", &order).expect(201));
+    let key = maker["key"].as_str().unwrap();
+    let orders = [
+        ("/apps".to_owned(), json!({ "name": "too-late" })),
+        (format!("/apps/{id}/rotate"), json!({ "token": "both" })),
+    ];
+    let begin = |(path, order): &(String, Value)| {
+        let mut slow = node.stranger().with_token(key);
+        let request = slow.compose("POST", path, &[], order.to_string().as_bytes());
+        let (first, rest) = request.split_at(request.len() - 5);
+        slow.send(first);
+        (slow, rest.to_vec())
+    };
+    let late: Vec<(Client, Vec<u8>)> = orders.iter().map(begin).collect();
+    // Whoever asks next on the same node is served after the first bytes were read, or soon.
+    root.get("/apps").expect(200);
+    root.delete(&format!("/api/keys/{}", maker["id"].as_str().unwrap())).expect(200);
+    for (mut slow, rest) in late {
+        slow.send(&rest);
+        refused(&slow.response(), 401, "UNAUTHORIZED");
+    }
+    assert!(is_known(&node, &write), "it was not rotated");
+    assert!(!root.get("/apps").expect(200).to_string().contains("too-late"));
+}

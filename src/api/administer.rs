@@ -122,17 +122,17 @@ impl Api {
     ) -> Result<Administration, Problem> {
         let fields = fields(request, head);
         // Judged again: the credential may have ended while the body was on its way.
-        let who = || {
-            let principal = self.authenticator.principal(fields, trusted_uid, self.wall_seconds);
-            principal.map_err(|_| Problem::Unauthorized)
-        };
+        let who = self
+            .authenticator
+            .principal(fields, trusted_uid, self.wall_seconds)
+            .map_err(|_| Problem::Unauthorized)?;
         let path = request.path.of(head);
         let order = match duty {
-            Duty::CreateKey => Order::CreateKey(who()?, keys::new_key(body, self.wall_seconds)?),
-            Duty::ListKeys => Order::ListKeys(who()?, window(request, head)?),
-            Duty::ShowKey => Order::ShowKey(who()?, keys::id(path)?),
-            Duty::RenameKey => Order::RenameKey(who()?, keys::id(path)?, keys::new_name(body)?),
-            Duty::DeleteKey => Order::DeleteKey(who()?, keys::id(path)?),
+            Duty::CreateKey => Order::CreateKey(who, keys::new_key(body, self.wall_seconds)?),
+            Duty::ListKeys => Order::ListKeys(who, window(request, head)?),
+            Duty::ShowKey => Order::ShowKey(who, keys::id(path)?),
+            Duty::RenameKey => Order::RenameKey(who, keys::id(path)?, keys::new_name(body)?),
+            Duty::DeleteKey => Order::DeleteKey(who, keys::id(path)?),
             Duty::CreateApp => Order::CreateApp(apps::new_name(body)?),
             Duty::ListApps => Order::ListApps(window(request, head)?),
             Duty::RotateApp => {
@@ -241,14 +241,14 @@ fn execute(ledger: &mut Ledger, order: Order, now: u64, effects: &mut Effects) -
             keys::deleted()
         }
         Order::CreateApp(name) => {
-            let (view, tokens) = ledger.apps.create(name, now).map_err(refused_app)?;
+            let (view, tokens) = ledger.create_app(name, now).map_err(refused_app)?;
             log::info!("app {} was made", view.id);
             made.extend(tokens.credentials.iter().cloned());
             apps::told(Status::Created, &view, &tokens)
         }
         Order::ListApps(window) => apps::listed(&ledger.apps.list(window.after, window.limit), window.limit),
         Order::RotateApp(id, which, grace_seconds) => {
-            let (view, tokens) = ledger.apps.rotate(id, which, grace_seconds, now).map_err(refused_app)?;
+            let (view, tokens) = ledger.rotate_app(id, which, grace_seconds, now).map_err(refused_app)?;
             log::info!("app {id} has new tokens");
             made.extend(tokens.credentials.iter().cloned());
             apps::told(Status::Ok, &view, &tokens)

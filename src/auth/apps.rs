@@ -126,6 +126,11 @@ impl Apps {
         }
     }
 
+    /// What an app with a name of this length takes, with its tokens.
+    pub(super) fn bytes_of_new(&self, name_bytes: usize) -> u64 {
+        Office::record_bytes::<App>(2 * name_bytes) + 2 * self.office.credential_bytes(0, None)
+    }
+
     /// The apps, a page at a time, from behind the one with this number.
     pub fn list(&self, after: u64, limit: usize) -> Page<AppView<'_>> {
         let limit = limit.min(PAGE_MAX);
@@ -272,7 +277,8 @@ mod tests {
 
     use super::{AppTokens, DEFAULT_APP, GRACED_MAX, Which};
     use crate::auth::{
-        Directory, Form, Grants, Kind, Ledger, Refused, Trust, Unauthorized, Verifier, VerifierConfig,
+        Directory, Form, Grants, Kind, Ledger, NewKey, Principal, Refused, Trust, Unauthorized, Verifier,
+        VerifierConfig,
     };
     use crate::memory::Memory;
     use crate::op::Namespace;
@@ -410,5 +416,30 @@ mod tests {
         assert_eq!(bench.ledger.apps.create("more".into(), NOW).map(|_| ()), Err(Refused::NoRoom));
         assert_eq!(bench.memory.credential_bytes(), held);
         assert_eq!(bench.ledger.apps.list(0, 1_000).items.len(), made + 1);
+    }
+
+    #[test]
+    fn nothing_shows_a_token() {
+        let mut bench = bench(64 << 20);
+        let (_, tokens) = bench.ledger.apps.create("app".into(), NOW).unwrap();
+        let shown = format!("{tokens:?}");
+        for (_, text) in &tokens.texts {
+            assert!(!shown.contains(&text[16..30]), "{shown}");
+        }
+    }
+
+    #[test]
+    fn an_app_gets_the_room_of_keys_that_have_ended() {
+        let mut bench = bench(1 << 20);
+        let maker = Principal { subject: "me".into(), grants: Grants::ALL, scope: None, key: None };
+        let new = |ends| NewKey { name: "".into(), grants: Grants::KV_READ, ends: Some(ends), scope: None };
+        while bench.ledger.keys.create(&maker, new(NOW + 1), NOW).is_ok() {}
+        assert_eq!(bench.ledger.create_app("early".into(), NOW).map(|_| ()), Err(Refused::NoRoom));
+        let later = NOW + 60;
+        let id = bench.ledger.create_app("late".into(), later).unwrap().0.id;
+        while bench.ledger.keys.create(&maker, new(later + 1), later).is_ok() {}
+        let rotated = |bench: &mut Bench, now| bench.ledger.rotate_app(id, Which::Both, 0, now).map(|_| ());
+        assert_eq!(rotated(&mut bench, later), Err(Refused::NoRoom));
+        assert_eq!(rotated(&mut bench, later + 60), Ok(()));
     }
 }

@@ -5,7 +5,7 @@
 //! stays on the list as revoked for a while, for people to see; expired keys stay until their room is
 //! needed.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -75,8 +75,8 @@ struct Record {
     created: u64,
     ends: Option<u64>,
     revoked: bool,
-    /// Keys that this one made.
-    children: Vec<Id>,
+    /// The key that made it, if one did.
+    maker: Option<u64>,
     /// What it was counted with.
     bytes: u64,
 }
@@ -88,6 +88,8 @@ pub struct Keys {
     /// In the order in which they were made.
     records: BTreeMap<u64, Record>,
     serials: HashMap<Id, u64, ahash::RandomState>,
+    /// Which key made which, as long as the one that was made is in the records.
+    made: BTreeSet<(u64, u64)>,
     next_serial: u64,
     /// The oldest first.
     revoked: VecDeque<u64>,
@@ -100,6 +102,7 @@ impl Keys {
             office,
             records: BTreeMap::new(),
             serials: HashMap::default(),
+            made: BTreeSet::new(),
             next_serial: 1,
             revoked: VecDeque::new(),
             clear_again_at: 0,
@@ -119,7 +122,7 @@ impl Keys {
         self.check(maker, &new, wall_seconds)?;
         let bytes = self.office.credential_bytes(maker.subject.len(), new.scope.as_ref())
             + Office::record_bytes::<Record>(new.name.len())
-            + 2 * size_of::<Id>() as u64;
+            + 4 * size_of::<u64>() as u64;
         self.take(bytes, wall_seconds)?;
         let (id, token) =
             draw_token(Kind::ApiKey).inspect_err(|_| self.office.memory.give_from_credentials(bytes))?;
@@ -131,11 +134,10 @@ impl Keys {
             maker.subject.clone(),
             new.ends,
         ));
-        if let Some(maker) = maker.key.and_then(|maker| self.record_mut(maker.id)) {
-            maker.children.push(id);
-        }
         let serial = self.next_serial;
         self.next_serial += 1;
+        let maker = maker.key.and_then(|maker| self.serials.get(&maker.id).copied());
+        self.made.extend(maker.map(|maker| (maker, serial)));
         self.serials.insert(id, serial);
         let record = self.records.entry(serial).or_insert(Record {
             credential: credential.clone(),
@@ -143,7 +145,7 @@ impl Keys {
             created: wall_seconds,
             ends: new.ends,
             revoked: false,
-            children: Vec::new(),
+            maker,
             bytes,
         });
         Ok((token, credential, record.view(wall_seconds)))
@@ -213,7 +215,11 @@ impl Keys {
     ) -> Result<KeyView<'_>, Refused> {
         let longer = name.len().saturating_sub(self.show(who, id, wall_seconds)?.name.len()) as u64;
         self.take(longer, wall_seconds)?;
-        let record = self.record_mut(id).ok_or(Refused::Unknown)?;
+        let Some(record) = self.serials.get(&id).and_then(|serial| self.records.get_mut(serial)) else {
+            // It had ended itself, and was forgotten to make room.
+            self.office.memory.give_from_credentials(longer);
+            return Err(Refused::Unknown);
+        };
         record.bytes += longer;
         record.name = name;
         Ok(record.view(wall_seconds))
@@ -226,12 +232,11 @@ impl Keys {
     /// When the caller sees none of this id.
     pub fn delete(&mut self, who: &Principal, id: Id, wall_seconds: u64) -> Result<(), Refused> {
         self.show(who, id, wall_seconds)?;
-        let mut ending = vec![id];
-        while let Some(id) = ending.pop() {
-            let Some(&serial) = self.serials.get(&id) else { continue };
+        let mut ending: Vec<u64> = self.serials.get(&id).copied().into_iter().collect();
+        while let Some(serial) = ending.pop() {
             let Some(record) = self.records.get_mut(&serial) else { continue };
             record.credential.revoke();
-            ending.append(&mut record.children);
+            ending.extend(self.made.range((serial, 0)..=(serial, u64::MAX)).map(|(_, made)| *made));
             if !std::mem::replace(&mut record.revoked, true) {
                 self.revoked.push_back(serial);
             }
@@ -241,6 +246,13 @@ impl Keys {
             self.forget_oldest_revoked();
         }
         Ok(())
+    }
+
+    /// Sees to it that there is room for so much else, if those that are of no use any more leave it.
+    pub(super) fn make_room(&mut self, bytes: u64, wall_seconds: u64) {
+        if self.take(bytes, wall_seconds).is_ok() {
+            self.office.memory.give_from_credentials(bytes);
+        }
     }
 
     /// Takes room for a record, if need be from those that are of no use any more.
@@ -270,12 +282,11 @@ impl Keys {
     fn forget(&mut self, serial: u64) {
         if let Some(record) = self.records.remove(&serial) {
             self.serials.remove(&record.credential.id);
+            if let Some(maker) = record.maker {
+                self.made.remove(&(maker, serial));
+            }
             self.office.memory.give_from_credentials(record.bytes);
         }
-    }
-
-    fn record_mut(&mut self, id: Id) -> Option<&mut Record> {
-        self.records.get_mut(self.serials.get(&id)?)
     }
 }
 
@@ -497,5 +508,32 @@ mod tests {
             bench.ledger.keys.forget_oldest_revoked();
         }
         assert_eq!(bench.memory.credential_bytes(), before);
+    }
+
+    #[test]
+    fn a_key_that_makes_and_ends_keys_forever_does_not_grow() {
+        let mut bench = bench(64 * MIB);
+        let grants = Grants::KEYS_WRITE.union(Grants::KV_READ);
+        let (_, maker) = bench.make(&person("me", grants), key("maker", grants)).unwrap();
+        let maker = Principal::of(&maker);
+        for _ in 0..3 * REVOKED_KEPT_MAX {
+            let (_, child) = bench.make(&maker, key("child", Grants::KV_READ)).unwrap();
+            bench.ledger.keys.delete(&maker, child.id, NOW).unwrap();
+        }
+        assert_eq!(bench.ledger.keys.records.len(), 1 + REVOKED_KEPT_MAX);
+        assert_eq!(bench.ledger.keys.made.len(), REVOKED_KEPT_MAX);
+    }
+
+    #[test]
+    fn a_name_that_finds_no_room_for_its_key_takes_none() {
+        let mut bench = bench(MIB);
+        let me = person("me", Grants::ALL);
+        let until = |name: &str| NewKey { ends: Some(NOW + 1), ..key(name, Grants::KV_READ) };
+        let (_, expiring) = bench.make(&me, until("")).unwrap();
+        while bench.make(&me, until("")).is_ok() {}
+        // To make room for the name, all that has ended is forgotten: the key that was to have it, too.
+        let renamed = bench.ledger.keys.rename(&me, expiring.id, "n".repeat(4_000).into(), NOW + 100);
+        assert_eq!(renamed.map(|_| ()).unwrap_err(), Refused::Unknown);
+        assert_eq!((bench.ledger.keys.records.len(), bench.memory.credential_bytes()), (0, 0));
     }
 }

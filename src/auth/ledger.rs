@@ -4,11 +4,11 @@
 //! What it holds never leaves by eviction and is counted against the memory limit, of which it may take
 //! an eighth ([`Memory::take_for_credentials`]). Tokens are told once, by whatever makes them; the ledger
 //! keeps their digests. Every change is made by one of [`Keys`]' or [`Apps`]' methods, and there is no
-//! other way to them.
+//! other way to them. Apps that need room get that of API keys that have ended.
 
 use std::sync::Arc;
 
-use super::apps::Apps;
+use super::apps::{AppTokens, AppView, Apps, Which};
 use super::credential::{Credential, NodeKey, Scope};
 use super::keys::Keys;
 use super::opaque::{Id, NoRandomness};
@@ -156,5 +156,33 @@ impl Ledger {
         let office =
             Office { node_key: trust.node_key.clone(), epoch: trust.epoch.clone(), memory, reactors };
         Ok(Ledger { keys: Keys::new(office.clone()), apps: Apps::new(office, wall_seconds)? })
+    }
+
+    /// Makes an app as [`Apps::create`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create_app(
+        &mut self,
+        name: Box<str>,
+        wall_seconds: u64,
+    ) -> Result<(AppView<'_>, AppTokens), Refused> {
+        self.keys.make_room(self.apps.bytes_of_new(name.len()), wall_seconds);
+        self.apps.create(name, wall_seconds)
+    }
+
+    /// Gives an app new tokens as [`Apps::rotate`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rotate_app(
+        &mut self,
+        id: Id,
+        which: Which,
+        grace_seconds: u64,
+        wall_seconds: u64,
+    ) -> Result<(AppView<'_>, AppTokens), Refused> {
+        self.keys.make_room(self.apps.bytes_of_new(0), wall_seconds);
+        self.apps.rotate(id, which, grace_seconds, wall_seconds)
     }
 }

@@ -185,6 +185,8 @@ impl Recent {
             self.turn = (self.turn + 1) % WAYS;
             ways(hash).start + self.turn
         });
+        // The token before may have been longer.
+        self.tokens[at * SLOT_TOKEN_BYTES_MAX..][..usize::from(self.slots[at].length)].zeroize();
         self.slots[at] = Slot { hash, epoch, known: known.clone(), length: token.len() as u16 };
         self.tokens[at * SLOT_TOKEN_BYTES_MAX..][..token.len()].copy_from_slice(token);
     }
@@ -293,5 +295,18 @@ mod tests {
         }
         assert_eq!(recent.find(&fits, 1), Some(known(10)));
         assert_eq!(recent.find(&over, 1), None);
+    }
+
+    #[test]
+    fn nothing_of_a_token_outlives_its_place() {
+        let mut recent = Recent::new();
+        let long = [b'a'; SLOT_TOKEN_BYTES_MAX];
+        recent.insert(&long, &known(10), 1, 5);
+        let set = super::ways(recent.hash(&long));
+        let mut tokens = (0_u64..).map(|number| format!("{number}"));
+        let short = tokens.find(|token| super::ways(recent.hash(token.as_bytes())) == set).unwrap();
+        recent.insert(short.as_bytes(), &known(10), 2, 5);
+        assert!(recent.find(short.as_bytes(), 2).is_some());
+        assert!(!recent.tokens.contains(&b'a'));
     }
 }

@@ -8,6 +8,10 @@
 //! What is recognised is exactly what [`parse_head`](super::parse_head) would have answered
 //! (`tests::what_is_recognised_is_what_would_have_been_parsed`); everything else is left to it.
 
+use std::fmt;
+
+use zeroize::Zeroize;
+
 use super::request::{Method, Request, Span, Version};
 use crate::constant_time;
 use crate::limits::{HEAD_BYTES_MAX, TARGET_BYTES_MAX};
@@ -23,8 +27,7 @@ const LINE_END: &[u8] = b" HTTP/1.1\r\n";
 
 const _: () = assert!(TARGET_AT + TARGET_BYTES_MAX + LINE_END.len() + FIELDS_BYTES_MAX <= HEAD_BYTES_MAX);
 
-/// The fields of an earlier head.
-#[derive(Debug)]
+/// The fields of an earlier head. Wiped when it is dropped, since they may hold a token.
 pub struct Familiar {
     length: u16,
     /// As they were parsed, their places counted from the first field's first byte.
@@ -36,6 +39,18 @@ impl Default for Familiar {
     /// Knows nothing.
     fn default() -> Familiar {
         Familiar { length: 0, request: Request::UNREADABLE, bytes: [0; FIELDS_BYTES_MAX] }
+    }
+}
+
+impl Drop for Familiar {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
+}
+
+impl fmt::Debug for Familiar {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Familiar").field("length", &self.length).finish_non_exhaustive()
     }
 }
 
@@ -146,6 +161,14 @@ mod tests {
             let parsed = parse_head(&other, &mut 0).ok().flatten();
             assert!(familiar.parse(&other).is_none_or(|request| Some(request) == parsed), "byte {at}");
         }
+    }
+
+    #[test]
+    fn nothing_shows_the_fields() {
+        let familiar = familiar_with(format!("GET / HTTP/1.1\r\n{FIELDS}").as_bytes());
+        let shown = format!("{familiar:?}");
+        let bytes = format!("{:?}", b"Bearer");
+        assert!(!shown.contains("Bearer") && !shown.contains(bytes.trim_matches(['[', ']'])), "{shown}");
     }
 
     /// Request lines and fields of all kinds, so that many heads are well-formed.

@@ -30,7 +30,11 @@ impl Connection {
                 self.refuse(None, Problem::PlainOnTls, core);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
-            Err(_) => return Life::Over,
+            // It may have been worked on before what is wrong with it was seen.
+            Err(_) => {
+                core.handshakes_left -= 1;
+                return Life::Over;
+            }
         }
         if self.stream.has_unsent() {
             self.backlog = Some(Box::default());
