@@ -16,6 +16,7 @@ pub mod node;
 mod output;
 pub mod patch;
 pub mod put;
+pub mod trust;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub struct NodeArgs {
     /// Give a request up after this long
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = timeout)]
     pub timeout: Duration,
+    #[command(flatten)]
+    pub trust: trust::TrustArgs,
 }
 
 /// What a write may be asked to hold to.
