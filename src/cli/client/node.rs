@@ -189,6 +189,14 @@ impl Node {
         }
     }
 
+    /// An answer in another form than a node's.
+    pub fn unreadable(&self) -> Failure {
+        Failure::new(
+            Exit::Failed,
+            format!("what answers at {} is no Lucid node: its answer cannot be read", self.url),
+        )
+    }
+
     /// A connection that cannot be made or does not last.
     pub fn broken(&self, error: &io::Error) -> Failure {
         let url = &self.url;
