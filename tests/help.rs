@@ -6,7 +6,7 @@ use common::cli::call;
 use common::node::binary;
 use std::process::Command;
 
-const VERBS: [&str; 12] = [
+const VERBS: [&str; 14] = [
     "init",
     "server",
     "settings",
@@ -16,6 +16,8 @@ const VERBS: [&str; 12] = [
     "patch",
     "list",
     "token",
+    "key",
+    "app",
     "bench",
     "completions",
     "man",

@@ -139,7 +139,6 @@ fn a_host_that_has_no_name_is_told_apart() {
 #[test]
 fn a_url_that_cannot_be_used_is_wrong_usage() {
     for (url, why) in [
-        ("https://localhost:7021", "https is not supported yet"),
         ("ftp://localhost", "its scheme is not http"),
         ("http://user:hush@localhost", "it carries a user name"),
         ("http://localhost:0", "its port is no number"),

@@ -7,7 +7,7 @@
 //! | verbs | module |
 //! |---|---|
 //! | `init`, `server`, `settings` | of the same name: a node and its configuration |
-//! | `get`, `put`, `delete`, `patch`, `list` | [`client`]: a running node |
+//! | `get`, `put`, `delete`, `patch`, `list`, `key`, `app` | [`client`]: a running node |
 //! | `token` | [`token`]: credentials, without a node |
 //! | `bench` | [`bench`]: how a node answers under load |
 //! | `completions`, `man` | [`pages`]: what shells and manuals want |
@@ -161,9 +161,9 @@ Example:
   $ lucid man > lucid.1
   $ lucid man --dir man1
   $ ls man1 | head -n 3
-  lucid-bench.1
-  lucid-completions.1
-  lucid-delete.1";
+  lucid-app-create.1
+  lucid-app-delete.1
+  lucid-app-list.1";
 
 const OPENAPI_EXAMPLE: &str = "\
 Example:
@@ -212,6 +212,10 @@ enum Verb {
     List(client::list::ListArgs),
     /// Make and read tokens
     Token(token::TokenArgs),
+    /// Make, list and end API keys
+    Key(client::api_key::ApiKeyArgs),
+    /// Make, list and end apps, and give them new tokens
+    App(client::app::AppArgs),
     /// Load a node and show how it answers
     #[command(after_help = BENCH_EXAMPLE)]
     Bench(Box<bench::BenchArgs>),
@@ -285,6 +289,8 @@ pub fn run() -> ExitCode {
         Verb::Patch(args) => client::patch::run(&args),
         Verb::List(args) => client::list::run(&args),
         Verb::Token(args) => token::run(&args, config),
+        Verb::Key(args) => client::api_key::run(&args),
+        Verb::App(args) => client::app::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Completions(args) => pages::completions(&args, CommandLine::command()),
         Verb::Man(args) => pages::man(&args, CommandLine::command()),

@@ -21,7 +21,7 @@ use crate::config::problem::{escaped, nearest};
 use crate::config::safety::weakness;
 use crate::config::{Authentication, value};
 use crate::http::http_date;
-use crate::limits::CREDENTIAL_BYTES_MAX;
+use crate::limits::{CREDENTIAL_BYTES_MAX, KEY_BYTES_MAX};
 
 /// Longest life of a token that is made here: ten years. A longer one is asked for by mistake.
 const TTL_MAX: Duration = Duration::from_secs(10 * 366 * 86_400);
@@ -72,6 +72,9 @@ struct IssueArgs {
     /// Let it do only this; may stand several times [else it may do everything]
     #[arg(long = "grant", value_name = "GRANT", value_parser = grant)]
     grants: Vec<String>,
+    /// Limit it to the keys that begin with this [else it reaches all]
+    #[arg(long, value_name = "TEXT", value_parser = prefix)]
+    prefix: Option<String>,
     /// Show the token with its claims as one JSON object
     #[arg(long)]
     json: bool,
@@ -102,12 +105,22 @@ fn ttl(text: &str) -> Result<Duration, String> {
     value::duration(text, Duration::from_secs(1), TTL_MAX)
 }
 
-fn grant(text: &str) -> Result<String, String> {
+/// The name of a grant, as it is typed.
+pub fn grant(text: &str) -> Result<String, String> {
     if Grants::from_name(text.as_bytes()).is_some() {
         return Ok(text.to_owned());
     }
     let near = nearest(text, Grants::ALL.names()).map(|name| format!("; did you mean {name}?"));
     Err(format!("no such grant{}", near.unwrap_or_default()))
+}
+
+/// A prefix of keys, as it is typed. An empty one would be no limit: an unset variable, most likely.
+pub fn prefix(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("it is empty, which limits nothing; leave it out if that is meant".into()),
+        1..=KEY_BYTES_MAX => Ok(text.to_owned()),
+        length => Err(format!("it has {length} bytes; a key has at most {KEY_BYTES_MAX}")),
+    }
 }
 
 fn issue(args: &IssueArgs, config: Option<&Path>) -> Result<ExitCode, Failure> {
@@ -130,13 +143,17 @@ fn issue(args: &IssueArgs, config: Option<&Path>) -> Result<ExitCode, Failure> {
         true => String::new(),
         false => format!(",\"grants\":{}", Value::from(args.grants.clone())),
     };
-    let claims = format!("{{\"sub\":{sub},\"iat\":{now},\"exp\":{exp}{grants}}}");
+    let prefix = args.prefix.as_deref().map_or_else(String::new, |prefix| {
+        let prefix = Value::from(prefix);
+        format!(",\"prefix\":{prefix}")
+    });
+    let claims = format!("{{\"sub\":{sub},\"iat\":{now},\"exp\":{exp}{grants}{prefix}}}");
     let token = sign(authentication.secret_key.expose().as_bytes(), &claims);
     if token.len() > CREDENTIAL_BYTES_MAX {
         return Err(Failure::new(
             Exit::Usage,
             format!(
-                "the token would have {} bytes, and a node takes {CREDENTIAL_BYTES_MAX}; shorten --sub",
+                "the token would have {} bytes, and a node takes {CREDENTIAL_BYTES_MAX}; shorten --sub or --prefix",
                 token.len()
             ),
         ));
@@ -145,7 +162,7 @@ fn issue(args: &IssueArgs, config: Option<&Path>) -> Result<ExitCode, Failure> {
         true => print(&format!("{{\"token\":\"{token}\",\"claims\":{claims}}}\n"))?,
         false => print(&format!("{token}\n"))?,
     }
-    if args.grants.is_empty() && io::stdout().is_terminal() {
+    if args.grants.is_empty() && args.prefix.is_none() && io::stdout().is_terminal() {
         tell("this token may do everything; --grant kv:read and its like make a lesser one");
     }
     Ok(ExitCode::SUCCESS)

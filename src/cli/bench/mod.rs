@@ -139,6 +139,13 @@ impl Task {
 /// Loads the node and shows how it answered.
 pub fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
     let (task, node) = (Task::new(args), Node::new(&args.node)?);
+    if node.is_https() {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("cannot load {}: bench measures the node over plain HTTP only", node.url()),
+        )
+        .and("give it the node's plain port with --url or LUCID_URL, such as http://127.0.0.1:7020"));
+    }
     let address = address(&node)?;
     let prefix = format!("lucid-bench-{}-", std::process::id());
     probe(&node, &prefix, &task)?;

@@ -6,14 +6,24 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use ureq::Body;
 use ureq::http::Response;
+use zeroize::Zeroizing;
 
 use super::key;
 use super::node::Node;
 use crate::cli::failure::{Exit, Failure};
 use crate::config::problem::escaped;
 
+/// Longest body that is read whole: a page of a thousand credentials with the longest names.
+const WHOLE_BYTES_MAX: u64 = 16 * 1_024 * 1_024;
+
 /// Most of a message that is read.
 const MESSAGE_BYTES_MAX: u64 = 64 * 1_024;
+
+/// What a node says of an API key or an app that it does not know.
+const NO_SUCH_CREDENTIAL: [&str; 2] = ["There is no such API key.", "There is no such app."];
+
+/// What it says when it has no room for another.
+const CREDENTIALS_FULL: &str = "There is no room for more API keys and apps.";
 
 /// The head of an answer, with its body to come.
 #[derive(Debug)]
@@ -34,6 +44,15 @@ pub struct Message {
     /// The number that a counter has reached, as the node wrote it.
     #[serde(default)]
     pub value: Option<Box<RawValue>>,
+    /// The same of a family that has an envelope.
+    #[serde(default)]
+    error: Option<Enveloped>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Enveloped {
+    code: String,
+    message: String,
 }
 
 impl Answer {
@@ -66,7 +85,20 @@ impl Answer {
     pub fn message(self) -> Message {
         let mut body = Vec::new();
         let read = self.into_reader().take(MESSAGE_BYTES_MAX).read_to_end(&mut body);
-        read.ok().and_then(|_| serde_json::from_slice(&body).ok()).unwrap_or_default()
+        let mut message: Message =
+            read.ok().and_then(|_| serde_json::from_slice(&body).ok()).unwrap_or_default();
+        if let Some(error) = message.error.take() {
+            (message.code, message.message) = (error.code, error.message);
+        }
+        message
+    }
+
+    /// The whole body. May hold a secret, so it is wiped when it is dropped.
+    pub fn whole(self) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let mut body = Zeroizing::new(Vec::with_capacity(4 * 1_024));
+        let read = self.into_reader().take(WHOLE_BYTES_MAX).read_to_end(&mut body);
+        read.map_err(|error| Failure::new(Exit::Failed, format!("the answer broke off: {error}")))?;
+        Ok(body)
     }
 
     /// What it means that the node did not do it, to which key, and what to do next.
@@ -79,6 +111,10 @@ impl Answer {
         let said = message.sentence(status);
         match status {
             401 => unauthorized(node),
+            // It may be right, but not beyond what its maker may.
+            403 if grants.is_none() => {
+                Failure::new(Exit::Refused, format!("the node at {url} refuses: {said}"))
+            }
             403 => {
                 let lacks = grants.map_or("a grant".into(), |grants| format!("the grant {grants}"));
                 Failure::new(
@@ -90,11 +126,18 @@ impl Answer {
             404 if message.message == "The specified key does not exists." => {
                 Failure::new(Exit::Absent, format!("{key}: the key does not exist"))
             }
+            404 if NO_SUCH_CREDENTIAL.contains(&&*message.message) => {
+                Failure::new(Exit::Absent, format!("{key}: {said}"))
+                    .and("lucid key list and lucid app list show the ids there are")
+            }
             404 | 405 => {
                 Failure::new(Exit::Failed, format!("what answers at {url} is no Lucid node: {said}"))
                     .and("check the URL: --url or LUCID_URL names the node itself, without /api")
             }
-            409 if message.code == "not_locked" => Failure::new(Exit::Conflict, format!("{key}: {said}")),
+            // Nothing holds the key; or an app's name is taken, or the app is the one that stays.
+            409 if matches!(&*message.code, "not_locked" | "CONFLICT") => {
+                Failure::new(Exit::Conflict, format!("{key}: {said}"))
+            }
             409 => Failure::new(Exit::Conflict, format!("{key}: {said}"))
                 .and("the lock's holder passes with --fencing-token; others wait until it is freed"),
             412 => Failure::new(Exit::Conflict, format!("{key}: {said}")).and(match tag {
@@ -107,6 +150,10 @@ impl Answer {
                 .and("the node's store.max_limit and http.request_size_limit say how large a value may be"),
             503 => Failure::new(Exit::Failed, format!("the node at {url} is busy: {said}"))
                 .and(format!("try again in {} s", retry_after.unwrap_or_else(|| "a few".into()))),
+            507 if message.code == "credentials_full" || message.message == CREDENTIALS_FULL => {
+                Failure::new(Exit::Failed, format!("the node at {url} is full: {said}"))
+                    .and("delete API keys and apps that nobody needs, or raise store.memory_limit")
+            }
             507 => Failure::new(Exit::Failed, format!("the node at {url} is full: {said}"))
                 .and("delete something, raise store.memory_limit, or let it evict with store.when_full"),
             _ => Failure::new(Exit::Failed, format!("{key}: {said}")),

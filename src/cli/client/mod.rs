@@ -1,4 +1,4 @@
-//! The verbs that talk to a running node: `get`, `put`, `delete`, `patch`, `list`.
+//! The verbs that talk to a running node: `get`, `put`, `delete`, `patch`, `list`, `key`, `app`.
 //!
 //! A verb reads its arguments, makes one request ([`node`]; `list` makes one for each page) and shows
 //! the answer. Bytes of a value go to stdout or a file as they are; whatever is said beside them goes
@@ -8,6 +8,8 @@
 //! the machine could read it; it is never shown.
 
 mod answer;
+pub mod api_key;
+pub mod app;
 pub mod delete;
 pub mod get;
 mod key;
@@ -16,6 +18,7 @@ pub mod node;
 mod output;
 pub mod patch;
 pub mod put;
+pub mod trust;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,6 +51,9 @@ pub struct NodeArgs {
     /// Give a request up after this long
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = timeout)]
     pub timeout: Duration,
+    /// Whom to believe, if it is https.
+    #[command(flatten)]
+    pub trust: trust::TrustArgs,
 }
 
 /// What a write may be asked to hold to.

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use ureq::http::uri::{Authority, Uri};
 use ureq::http::{Request, header::HeaderValue};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector, DefaultConnector};
 use ureq::{Agent, SendBody, Timeout};
 
 use super::answer::Answer;
+use super::trust::{self, TrustArgs};
 use super::{NodeArgs, key};
 use crate::cli::failure::{Exit, Failure};
 use crate::config::problem::escaped;
@@ -17,6 +20,9 @@ use crate::config::{Secret, value};
 
 /// Bodies up to this size are sent at once; for longer ones the node is asked first.
 const UNASKED_BODY_BYTES_MAX: u64 = 16 * 1_024;
+
+/// How the URL of a node begins that is spoken to over TLS.
+const HTTPS: &str = "https://";
 
 /// Longest file that is read as a token.
 const TOKEN_FILE_BYTES_MAX: u64 = 64 * 1_024;
@@ -28,6 +34,7 @@ pub struct Node {
     /// Without a slash at its end.
     url: String,
     authority: Authority,
+    trust: TrustArgs,
     token: Option<Token>,
     timeout: Duration,
 }
@@ -62,8 +69,21 @@ impl Node {
             .proxy(None)
             .user_agent(concat!("lucid/", env!("CARGO_PKG_VERSION")))
             .timeout_global(Some(args.timeout));
-        let agent = config.build().into();
-        Ok(Node { agent, url, authority, token: token(args.token_file.as_deref())?, timeout: args.timeout })
+        let config = config.build();
+        let agent = match url.starts_with(HTTPS) {
+            true => {
+                let connector = DefaultConnector::new().chain(trust::Wrap::new(args.trust.client_config()?));
+                Agent::with_parts(config, connector, DefaultResolver::default())
+            }
+            false => config.into(),
+        };
+        let (trust, timeout) = (args.trust.clone(), args.timeout);
+        Ok(Node { agent, url, authority, trust, token: token(args.token_file.as_deref())?, timeout })
+    }
+
+    /// Whether it is spoken to over TLS.
+    pub fn is_https(&self) -> bool {
+        self.url.starts_with(HTTPS)
     }
 
     /// Where it listens, without a slash at the end.
@@ -74,12 +94,12 @@ impl Node {
     /// Its host and port.
     pub fn host_and_port(&self) -> (&str, u16) {
         let host = self.authority.host().trim_start_matches('[').trim_end_matches(']');
-        (host, self.authority.port_u16().unwrap_or(80))
+        (host, self.authority.port_u16().unwrap_or(if self.is_https() { 443 } else { 80 }))
     }
 
     /// The path before `/api`, where something stands between.
     pub fn base_path(&self) -> &str {
-        let behind_scheme = &self.url["http://".len()..];
+        let behind_scheme = self.url.split_once("://").map_or("", |(_, rest)| rest);
         behind_scheme.find('/').map_or("", |at| &behind_scheme[at..])
     }
 
@@ -169,9 +189,20 @@ impl Node {
         }
     }
 
+    /// An answer in another form than a node's.
+    pub fn unreadable(&self) -> Failure {
+        Failure::new(
+            Exit::Failed,
+            format!("what answers at {} is no Lucid node: its answer cannot be read", self.url),
+        )
+    }
+
     /// A connection that cannot be made or does not last.
     pub fn broken(&self, error: &io::Error) -> Failure {
         let url = &self.url;
+        if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref()) {
+            return self.trust.explain(error, url, self.host_and_port().0);
+        }
         match error.kind() {
             ErrorKind::ConnectionRefused => {
                 Failure::new(Exit::Failed, format!("cannot reach the node at {url}: nothing listens there"))
@@ -255,27 +286,21 @@ fn one_word(text: &str, origin: String) -> Result<Token, Failure> {
         .ok_or_else(|| unusable(&origin))
 }
 
-/// Reads a URL: `http://host:port`, also without the scheme, also with a path before `/api`.
+/// Reads a URL: `http://host:port` or `https://…`, also without the scheme, which then is `http`, also
+/// with a path before `/api`.
 fn base_url(typed: &str) -> Result<(String, Authority), Failure> {
     let shown = escaped(typed);
     let wrong = |why: &str| {
         Failure::new(Exit::Usage, format!("cannot use the URL {shown}: {why}"))
             .and("a node's URL looks like http://127.0.0.1:7020; give it with --url or LUCID_URL")
     };
-    let scheme = typed.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-    match scheme.as_deref() {
-        Some("https") => {
-            return Err(Failure::new(
-                Exit::Usage,
-                format!("cannot use the URL {shown}: https is not supported yet"),
-            )
-            .and("use the node's plain port, http://HOST:7020, over loopback or a network you trust"));
-        }
-        Some("http") | None => {}
-        Some(_) => return Err(wrong("its scheme is not http")),
-    }
-    let behind = typed.split_once("://").map_or(typed, |(_, rest)| rest);
-    let full = format!("http://{}", behind.trim_end_matches('/'));
+    let (scheme, behind) = typed.split_once("://").unwrap_or(("http", typed));
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "https" => HTTPS,
+        "http" => "http://",
+        _ => return Err(wrong("its scheme is neither http nor https")),
+    };
+    let full = format!("{scheme}{}", behind.trim_end_matches('/'));
     let uri: Uri = full.parse().map_err(|_| wrong("it cannot be read"))?;
     let authority = uri.authority().filter(|authority| !authority.host().is_empty());
     let authority = authority.ok_or_else(|| wrong("it names no host"))?.clone();
@@ -314,6 +339,8 @@ mod tests {
             ("localhost:7020", "http://localhost:7020"),
             ("[::1]:7020", "http://[::1]:7020"),
             ("http://gateway/cache/", "http://gateway/cache"),
+            ("https://localhost:7021", "https://localhost:7021"),
+            ("HTTPS://localhost/", "https://localhost"),
         ] {
             assert_eq!(base_url(typed).map(|(url, _)| url), Ok(url.into()), "{typed}");
         }
@@ -324,7 +351,8 @@ mod tests {
         for typed in [
             "",
             "http://",
-            "https://localhost:7021",
+            "https://",
+            "httpss://localhost",
             "ftp://a",
             "http://a:b@c",
             "a b",
