@@ -80,7 +80,7 @@ fn cases() -> Vec<Case> {
         text("a unit with two meanings", "store: {memory_limit: 512MB}", &["lucid.yml:2:23: store.memory_limit", "KiB, MiB, GiB or TiB"]),
         text("a unit there is not", "store: {max_limit: 7 pages}", &["lucid.yml:2:20: store.max_limit", "such as 512MiB"]),
         text("a time in weeks", "http: {idle_timeout: 1w}", &["lucid.yml:2:22: http.idle_timeout", "such as 500ms"]),
-        text("a time too long", "shutdown: {grace: 2h}", &["lucid.yml:2:19: shutdown.grace", "from 0 s to 3600 s"]),
+        text("a time too long", "shutdown: {grace: 2h}", &["lucid.yml:2:19: shutdown.grace", "from 0 s to 1 h"]),
         text("half a second of leeway", "store: {default_ttl: 1500ms}", &["lucid.yml:2:22: store.default_ttl", "whole seconds"]),
         // Names.
         text("a key mistyped", "general: {prot: 7020}", &["lucid.yml:2:11: general.prot", "did you mean general.port?"]),
