@@ -1,6 +1,6 @@
 //! JSON primitives as they stand in a document: where one ends, and which of them are equal.
 //!
-//! Text is kept as it came. What makes two primitives the same value is their [canonical](canonical)
+//! Text is kept as it came. What makes two primitives the same value is their [`canonical`]
 //! form: strings with their escapes resolved, numbers by their exact value whatever their size, so that
 //! `1`, `1.0` and `10e-1` are one number, `-0` is `0`, and neither rounding nor expanding is ever needed.
 

@@ -158,7 +158,7 @@ impl Ledger {
         Ok(Ledger { keys: Keys::new(office.clone()), apps: Apps::new(office, wall_seconds)? })
     }
 
-    /// Makes an app as [`Apps::create`] does.
+    /// Makes an app as `Apps::create` does.
     ///
     /// # Errors
     /// As there.
@@ -171,7 +171,7 @@ impl Ledger {
         self.apps.create(name, wall_seconds)
     }
 
-    /// Gives an app new tokens as [`Apps::rotate`] does.
+    /// Gives an app new tokens as `Apps::rotate` does.
     ///
     /// # Errors
     /// As there.

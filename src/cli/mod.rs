@@ -9,7 +9,7 @@
 //! | `init`, `server`, `settings` | of the same name: a node and its configuration |
 //! | `get`, `put`, `delete`, `patch`, `list`, `key`, `app` | [`client`]: a running node |
 //! | `token` | [`token`]: credentials, without a node |
-//! | `bench` | [`bench`]: how a node answers under load |
+//! | `bench` | [`mod@bench`]: how a node answers under load |
 //! | `completions`, `man` | [`pages`]: what shells and manuals want |
 //!
 //! The examples of each verb's help are run by `tests/readme.rs`: behind `$ ` stands what is typed, below

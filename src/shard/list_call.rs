@@ -10,7 +10,7 @@ use crate::store::Value;
 pub enum Bytes {
     /// Few.
     Small(Vec<u8>),
-    /// Over [`VALUE_COPY_BYTES_MAX`], shared with whoever sends or has sent them.
+    /// Over `VALUE_COPY_BYTES_MAX`, shared with whoever sends or has sent them.
     Large(Large),
 }
 

@@ -6,8 +6,8 @@
 //! fall due at a steady rate whatever the node does, and latency counts from when a request was due, so
 //! that a node that stalls cannot hide it by being asked less (Tene's coordinated omission).
 //!
-//! The keys are its own: written first, removed at the end, also after Ctrl-C. [`load`] holds the
-//! loops, [`link`] one connection, [`report`] the words. The load runs on this machine's cores: next to
+//! The keys are its own: written first, removed at the end, also after Ctrl-C. `load` holds the
+//! loops, `link` one connection, `report` the words. The load runs on this machine's cores: next to
 //! the node it shares them, which a summary on one machine includes.
 
 mod link;
