@@ -1,6 +1,7 @@
 //! The requests of a load: which kind comes next, for which key, and its bytes.
 
 use crate::cli::client::node::Node;
+use crate::http::response::decimal;
 
 /// One write in so many requests of a mixed load.
 const MIXED_PUT_EVERY: u64 = 10;
@@ -97,20 +98,6 @@ impl Requests {
     }
 }
 
-fn decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
-}
-
 /// SplitMix64 (Steele, Lea and Flood, 2014): even and quick, and the same on every run.
 #[derive(Debug)]
 pub struct Random(u64);
@@ -136,7 +123,7 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, Mix, Random, Requests, decimal};
+    use super::{Kind, Mix, Random, Requests};
 
     fn requests(mix: Mix) -> Requests {
         Requests {
@@ -170,14 +157,5 @@ mod tests {
             assert!((1_000..1_500).contains(&met), "{key}: {met}");
         }
         assert!(drawn.iter().all(|(_, key)| *key < 8));
-    }
-
-    #[test]
-    fn numbers_are_written_in_decimal() {
-        for number in [0, 9, 10, 1_234_567, u64::MAX] {
-            let mut out = Vec::new();
-            decimal(&mut out, number);
-            assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
-        }
     }
 }
