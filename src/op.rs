@@ -17,6 +17,10 @@ impl Namespace {
     /// The keys of `/api/kv`.
     pub const KV: Namespace = Namespace(0);
 
+    /// What the node keeps of itself: API keys, apps, databases. Its records are in the ledger and in the
+    /// journal, and in no shard.
+    pub const NODE: Namespace = Namespace(1);
+
     /// The items of an app, by its number.
     pub const fn items(app: u32) -> Namespace {
         Namespace(ITEMS | app & NUMBER_MAX)

@@ -10,14 +10,14 @@ mod apply_model;
 #[cfg(test)]
 mod apply_tests;
 mod counter;
-mod doorbell;
+
 mod job;
 mod list;
 mod list_call;
 mod mesh;
 
 pub use apply::Shard;
-pub use doorbell::Doorbell;
+pub use crate::doorbell::Doorbell;
 pub use job::{Job, Ticket};
 pub use list::ListTask;
 pub use list_call::{Bytes, ListAction, ListOutcome, Needle, Values};
