@@ -13,6 +13,8 @@ mod base;
 mod bytes;
 mod counter;
 mod durable;
+#[cfg(test)]
+mod durable_tests;
 mod job;
 mod list;
 mod list_call;

@@ -9,6 +9,7 @@ use super::bytes::framed;
 use crate::clock::{Now, Version};
 use crate::journal::{ListChange, Put, PutList, Record};
 use crate::op::Namespace;
+use crate::primitive;
 use crate::store::{Kept, ListKey, ListView, NewEntry, NewMeta, Pushed, ShortList, Value, WriteError};
 
 /// Why a record could not be brought back.
@@ -263,5 +264,6 @@ fn is_over(expires_ms: Option<u64>, now: Now) -> bool {
 }
 
 fn value(text: Option<&[u8]>) -> Result<Value<'_>, RestoreError> {
-    text.and_then(|text| Value::of(text).ok()).ok_or(RestoreError::Malformed)
+    let whole = text.filter(|text| primitive::end_of(text, 0) == Ok(text.len()));
+    whole.and_then(|text| Value::of(text).ok()).ok_or(RestoreError::Malformed)
 }
