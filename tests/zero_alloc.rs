@@ -300,7 +300,9 @@ impl Recording {
         let (tap, source) = journal::connect(Arc::new(Doorbell::new(Box::new(|| {}))));
         let mut recording = Recording { shard, _source: source, hasher, now_ms: 1_700_000_000_000 };
         // Warm before it records, so that the ring is empty when it begins.
-        (0..200_000).for_each(|number| drop(recording.put(number, 100)));
+        for number in 0..200_000 {
+            recording.put(number, 100);
+        }
         recording.shard.attach(tap);
         recording
     }
