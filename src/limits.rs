@@ -81,6 +81,9 @@ pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
 /// Longest body of a PATCH.
 pub const PATCH_BODY_BYTES_MAX: usize = 4 * 1_024;
 
+/// Longest query of `/execute`.
+pub const QUERY_BYTES_MAX: usize = 64 * 1_024;
+
 /// Longest body that makes, renames or rotates an API key or app.
 pub const FORM_BODY_BYTES_MAX: usize = 16 * 1_024;
 

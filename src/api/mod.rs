@@ -26,6 +26,7 @@ mod apps;
 mod batch;
 mod coding;
 mod cors;
+pub mod databases;
 mod gather;
 mod json;
 mod keys;

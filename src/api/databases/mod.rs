@@ -1,0 +1,3 @@
+//! `/controller`, `/database` and `/execute`: KOT's databases.
+
+pub mod query;
