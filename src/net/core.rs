@@ -12,7 +12,7 @@ use crate::memory::Memory;
 use crate::net::buffers::Buffers;
 use crate::net::helper::Helper;
 use crate::net::stalls::Stalls;
-use crate::shard::{Job, Mesh, Shard, Ticket};
+use crate::shard::{Budget, Job, Mesh, Shard, Ticket};
 
 /// How long a client may take, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,8 @@ pub struct Core {
     pub(super) held_back: VecDeque<HeldBack>,
     /// How many changes others were told to follow.
     pub(super) changes: u32,
+    /// What may still be done on lists before the turn goes on to those that wait.
+    pub(super) list_budget: Budget,
     /// Bytes of bodies that may still be read in this turn.
     pub(super) reading_bytes: usize,
 }
@@ -107,9 +109,13 @@ impl Core {
     /// Works on a call on a list, or has it wait for its turn. Gives it back when it is done.
     pub(super) fn call_list(&mut self, asker: usize, mut job: Box<Job>) -> Option<Box<Job>> {
         let task = job.list_task_mut()?;
+        if self.list_budget.is_spent() {
+            self.lists.push_back((asker, job));
+            return None;
+        }
         let waits = self.lists.iter().filter_map(|(_, other)| other.list_task());
         let is_free = !waits.into_iter().any(|other| other.is_about_the_key_of(task));
-        if is_free && self.shard.work_on(task, self.now) {
+        if is_free && self.shard.work_on(task, &mut self.list_budget, self.now) {
             return Some(job);
         }
         self.lists.push_back((asker, job));

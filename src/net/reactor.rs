@@ -33,7 +33,7 @@ use crate::net::socket::Socket;
 use crate::net::stalls::{Stalls, Unread};
 use crate::net::timers::Timers;
 use crate::net::tls::{Acceptor, Certificates};
-use crate::shard::{Arrival, Job, Mesh, Message, Shard};
+use crate::shard::{Arrival, Budget, Job, Mesh, Message, Shard};
 
 const WAKER: Token = Token(usize::MAX);
 
@@ -161,6 +161,7 @@ impl Reactor {
                 lists: VecDeque::new(),
                 held_back: VecDeque::new(),
                 changes: 0,
+                list_budget: Budget::OF_A_TURN,
                 reading_bytes: 0,
             },
             loads: config.loads,
@@ -193,6 +194,7 @@ impl Reactor {
             self.core.handshakes_left = self.acceptor.as_ref().map_or(0, Acceptor::handshakes_per_turn);
             let mut woken = false;
             self.core.reading_bytes = READ_BYTES_PER_TURN;
+            self.core.list_budget = Budget::OF_A_TURN;
             for event in &events {
                 match event.token() {
                     WAKER => woken = true,

@@ -21,7 +21,7 @@ pub use apply::Shard;
 pub use databases::{DatabaseChange, DatabaseOrder, Databases, NotChanged, Registry};
 pub use doorbell::Doorbell;
 pub use job::{Job, Ticket};
-pub use list::ListTask;
+pub use list::{Budget, ListTask};
 pub use list_call::{Bytes, ListAction, ListOutcome, Needle, Values};
 pub use mesh::{Arrival, Mesh, Message};
 

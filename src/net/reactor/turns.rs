@@ -2,7 +2,7 @@
 //! a slice each, and changes that all cores follow.
 
 use super::{Core, Reactor, SCAN_ENTRIES_PER_TURN};
-use crate::shard::Job;
+use crate::shard::{Budget, Job};
 
 impl Reactor {
     /// Executes what another core asked for.
@@ -45,13 +45,19 @@ impl Reactor {
         }
     }
 
-    /// Goes on with the call in front that takes several turns.
+    /// Goes on with the calls that take several turns, the first one first. They have a budget of their own,
+    /// or new calls could keep them waiting for ever.
     pub(super) fn work_on_lists(&mut self) {
-        let Core { lists, shard, now, .. } = &mut self.core;
-        let Some((_, job)) = lists.front_mut() else { return };
-        let done = job.list_task_mut().is_none_or(|task| shard.work_on(task, *now));
-        if done && let Some((asker, job)) = lists.pop_front() {
-            self.hand_back(asker, job);
+        self.core.list_budget = Budget::OF_A_TURN;
+        while !self.core.list_budget.is_spent() {
+            let Core { lists, shard, list_budget, now, .. } = &mut self.core;
+            let Some((_, job)) = lists.front_mut() else { return };
+            if !job.list_task_mut().is_none_or(|task| shard.work_on(task, list_budget, *now)) {
+                return;
+            }
+            if let Some((asker, job)) = lists.pop_front() {
+                self.hand_back(asker, job);
+            }
         }
     }
 
