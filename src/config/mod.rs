@@ -8,6 +8,7 @@ mod doors;
 mod file;
 pub mod keys;
 pub mod machine;
+mod password_hash;
 pub mod problem;
 mod reader;
 mod reload;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use machine::Machine;
 use problem::{LoadError, Problem};
+pub use password_hash::{PasswordHash, SALT_BYTES};
 pub use reload::{Change, LIVE};
 use resolve::{Resolved, Surroundings, resolve};
 pub use secret::Secret;
