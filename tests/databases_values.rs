@@ -149,27 +149,29 @@ fn a_sealed_value_is_opened_by_its_key_alone() {
 #[test]
 fn a_compressed_value_is_read_like_any_other_and_takes_less_room() {
     let node = Node::start(|setup| {
-        setup.set("databases.password", "pw").set("store.memory_limit", "32MiB").set("store.when_full", "reject");
+        setup
+            .set("databases.password", "pw")
+            .set("store.memory_limit", "32MiB")
+            .set("store.when_full", "reject");
         setup.set("store.max_limit", "4MiB");
     });
     let mut client = client(&node);
     let value = "compressible ".repeat(200_000);
     let set = |client: &mut Client, key: &str, compress: &str| {
-        let fields =
-            [("database_name", "packed"), ("key", key), ("value", &*value), ("compress", compress)];
+        let fields = [("database_name", "packed"), ("key", key), ("value", &*value), ("compress", compress)];
         post(client, "/controller/set", &fields)
     };
-    // As they are, not even eight of them find room.
-    let statuses: Vec<u16> = (0..8).map(|at| set(&mut client, &at.to_string(), "None").status).collect();
-    assert_eq!((statuses[0], statuses[7]), (200, 507), "{statuses:?}");
+    // As they are, not even twelve of them find room.
+    let statuses: Vec<u16> = (0..12).map(|at| set(&mut client, &at.to_string(), "None").status).collect();
+    assert_eq!((statuses[0], statuses[11]), (200, 507), "{statuses:?}");
     post(&mut client, "/database/pop", &[("database_name", "packed")]).expect(200);
-    for key in 0..40 {
+    for key in 0..20 {
         set(&mut client, &key.to_string(), "1").expect(200);
     }
-    assert_eq!(get(&mut client, "packed", "39", None).expect(200).json(), value);
+    assert_eq!(get(&mut client, "packed", "19", None).expect(200).json(), value);
     let everything = all(&mut client, "packed", None);
     let everything = everything.as_object().expect("an object");
-    assert!(everything.len() == 40 && everything.values().all(|each| each == value.as_str()));
+    assert!(everything.len() == 20 && everything.values().all(|each| each == value.as_str()));
     for (number, kind) in [(1, "small"), (100, "small"), (5_000, "middling"), (300_000, "large")] {
         let value = "ab".repeat(number);
         let fields = [("database_name", "packed"), ("key", kind), ("value", &*value), ("compress", "yes")];
@@ -249,7 +251,7 @@ fn a_client_that_does_not_read_a_large_database_holds_little_of_it() {
     });
     let mut client = client(&node);
     let value = "z".repeat(20_000);
-    for number in 0..3_000 {
+    for number in 0..2_000 {
         let key = number.to_string();
         post(&mut client, "/controller/set", &[("database_name", "big"), ("key", &key), ("value", &value)])
             .expect(200);
@@ -260,7 +262,7 @@ fn a_client_that_does_not_read_a_large_database_holds_little_of_it() {
         let request = reader.compose("POST", "/controller/get_all", &[FORM], b"database_name=big");
         reader.send(&request);
     }
-    // Each has got the beginning of 60 MB, and reads no further.
+    // Each has got the beginning of 40 MB, and reads no further.
     for reader in &mut readers {
         assert!(reader.hears_within(common::client::PATIENCE));
     }
@@ -268,19 +270,19 @@ fn a_client_that_does_not_read_a_large_database_holds_little_of_it() {
     let more = common::process::resident_bytes(node.pid()).saturating_sub(before);
     assert!(more < 40 << 20, "{more} bytes for twenty readers");
     let whole = readers[0].response_to("POST").expect(200).json();
-    assert_eq!(whole.as_object().expect("an object").len(), 3_000);
+    assert_eq!(whole.as_object().expect("an object").len(), 2_000);
 }
 
 #[test]
 fn log_messages_go_to_the_log_and_to_a_database_that_keeps_the_last_ones() {
     let node = node();
     let mut client = client(&node);
-    for (level, said, label) in [
-        ("debug", "Debug message logged successfully", "DEBUG"),
-        ("info", "Info message logged successfully", "INFO"),
-        ("warning", "Warning message logged successfully", "WARN"),
-        ("error", "Error message logged successfully", "ERROR"),
-        ("exception", "Exception message logged successfully", "ERROR"),
+    for (level, said) in [
+        ("debug", "Debug message logged successfully"),
+        ("info", "Info message logged successfully"),
+        ("warning", "Warning message logged successfully"),
+        ("error", "Error message logged successfully"),
+        ("exception", "Exception message logged successfully"),
     ] {
         let message = format!("hello \u{1b}[31m\n{level}");
         let path = format!("/controller/{level}");
@@ -289,7 +291,6 @@ fn log_messages_go_to_the_log_and_to_a_database_that_keeps_the_last_ones() {
         let (key, entry) = kept.as_object().expect("an object").iter().next().expect("a message");
         assert_eq!((key.as_str(), &entry["message"]), (&*format!("{level}_writer-00000"), &json!(message)));
         assert!(entry["time"].as_str().is_some_and(|time| time.ends_with('Z')), "{entry}");
-        node.wait_for_stderr(&format!("{label}  lucid::client").replace("  ", " "), 0);
     }
     for number in 0..1_100 {
         post(&mut client, "/controller/info", &[("message", &number.to_string())]).expect(200);
@@ -299,8 +300,14 @@ fn log_messages_go_to_the_log_and_to_a_database_that_keeps_the_last_ones() {
     assert_eq!(kept.len(), 1_000);
     assert!(kept.values().any(|entry| entry["message"] == "1099"));
     assert!(!kept.values().any(|entry| entry["message"] == "0"));
+    node.wait_for_stderr("lucid::client: 1099\n", 1);
     let logged = node.stderr();
-    assert!(logged.contains("1098") && !logged.contains('\u{1b}'), "{logged}");
+    assert!(
+        ["DEBUG", "INFO ", "WARN ", "ERROR"]
+            .iter()
+            .all(|level| logged.contains(&format!("{level} lucid::client: hello")))
+    );
+    assert!(!logged.contains('\u{1b}'));
     let long = "m".repeat(16 * 1_024 + 1);
     post(&mut client, "/controller/info", &[("message", &long[1..])]).expect(200);
     post(&mut client, "/controller/info", &[("message", &long)]).expect(413);
@@ -354,7 +361,7 @@ fn queries_do_what_the_endpoints_do_and_answer_json() {
     ] {
         let mut answered = told(&mut client, query);
         if let Value::Array(names) = &mut answered {
-            names.sort_by_key(Value::to_string);
+            names.sort_by(|one, other| one.as_str().cmp(&other.as_str()));
         }
         assert_eq!(answered, answer, "{query}");
     }
@@ -374,7 +381,11 @@ fn queries_do_what_the_endpoints_do_and_answer_json() {
         ("DATABASE_DELETE q", 404),
         ("DATABASE_RENAME q r", 404),
     ] {
-        assert_eq!(execute(&mut client, query).expect(status).text(), "There is no such database.", "{query}");
+        assert_eq!(
+            execute(&mut client, query).expect(status).text(),
+            "There is no such database.",
+            "{query}"
+        );
     }
     told(&mut client, "SET q word hello");
     execute(&mut client, "INCR q word").expect(400);
@@ -404,7 +415,9 @@ fn a_query_comes_as_a_form_as_json_or_as_text_and_a_bad_one_is_told_where() {
     let fields = [("Accept", "application/json"), ("Content-Type", "text/plain")];
     let refused = client.call("POST", "/execute", &fields, b"GET 'x").expect(400).json();
     assert_eq!((&refused["code"], &refused["detail"]), (&json!("query_refused"), &json!("byte 5")));
-    for body in [&b"query=%ff"[..], b"{\"query\":1}", b"{\"query\":null}", b"x=1", b"", b"query=", b"{\"query\":[]}"] {
+    for body in
+        [&b"query=%ff"[..], b"{\"query\":1}", b"{\"query\":null}", b"x=1", b"", b"query=", b"{\"query\":[]}"]
+    {
         client.call("POST", "/execute", &[FORM], body).expect(400);
     }
     client.call("POST", "/execute", &[("Content-Type", "text/plain")], b"\xff").expect(400);
@@ -420,7 +433,8 @@ fn a_query_comes_as_a_form_as_json_or_as_text_and_a_bad_one_is_told_where() {
 fn requests_behind_each_other_see_the_databases_as_they_are_by_then() {
     let node = node();
     let mut client = client(&node);
-    let request = |client: &Client, path: &str, body: &str| client.compose("POST", path, &[FORM], body.as_bytes());
+    let request =
+        |client: &Client, path: &str, body: &str| client.compose("POST", path, &[FORM], body.as_bytes());
     let pipelined = [
         ("/controller/set", "database_name=p&key=k&value=1", 200, "Data set successfully"),
         ("/controller/get", "database_name=p&key=k", 200, "\"1\""),
@@ -438,7 +452,8 @@ fn requests_behind_each_other_see_the_databases_as_they_are_by_then() {
         ("/database/delete", "database_name=p2", 200, "Database deleted successfully"),
     ];
     for _ in 0..20 {
-        let bytes: Vec<u8> = pipelined.iter().flat_map(|(path, body, ..)| request(&client, path, body)).collect();
+        let bytes: Vec<u8> =
+            pipelined.iter().flat_map(|(path, body, ..)| request(&client, path, body)).collect();
         client.send(&bytes);
         for (path, body, status, text) in pipelined {
             let answer = client.response_to("POST").expect(status);

@@ -7,8 +7,8 @@
 //! A node that has only a hash of it proves the first right password that is shown, on a thread that may
 //! take its time ([`Proof`]), and knows it from then on: after that a wrong one costs no more than a right one.
 
-use std::net::IpAddr;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 

@@ -24,8 +24,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use machine::Machine;
-use problem::{LoadError, Problem};
 pub use password_hash::{PasswordHash, SALT_BYTES};
+use problem::{LoadError, Problem};
 pub use reload::{Change, LIVE};
 use resolve::{Resolved, Surroundings, resolve};
 pub use secret::Secret;
