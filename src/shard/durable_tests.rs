@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use super::apply::Shard;
 use super::bytes::Bytes;
-use super::list::ListTask;
+use super::list::{Budget, ListTask};
 use super::list_call::{ListAction, ListOutcome, Values};
 use super::restore::RestoreError;
 use crate::clock::{Now, Version};
@@ -94,7 +94,7 @@ impl Bench {
         let asker = Arc::new(());
         let mut task = self.task(key, action);
         task.asker = Arc::downgrade(&asker);
-        while !self.shard.work_on(&mut task, NOW) {}
+        while !self.shard.work_on(&mut task, &mut Budget::OF_A_TURN, NOW) {}
         task.take_outcome().unwrap()
     }
 
@@ -156,7 +156,7 @@ fn a_listing_waits_for_everything_and_a_record_of_the_node_for_itself() {
         bench.apply(key, put(b"1"));
     }
     bench.shard.take_gate();
-    let mut scan = Scan::new(b"", b"", 10);
+    let mut scan = Scan::page(b"", b"", 10);
     assert!(!bench.shard.scan(Namespace::KV, &mut scan, 1, NOW));
     assert_eq!(bench.shard.take_gate(), 0, "not answered yet");
     assert!(bench.shard.scan(Namespace::KV, &mut scan, usize::MAX, NOW));
@@ -347,11 +347,11 @@ fn a_list_that_is_changed_without_end_is_in_the_live_set_all_the_same() {
     while !ended {
         let mut task =
             bench.task("list", ListAction::Add(numbers(round * 3_000..round * 3_000 + 6_000), Expiry::Never));
-        while !bench.shard.work_on(&mut task, NOW) {
+        while !bench.shard.work_on(&mut task, &mut Budget::OF_A_TURN, NOW) {
             bench.shard.write_base(NOW);
         }
         let mut undo = bench.task("list", ListAction::Remove(numbers(round * 3_000..round * 3_000 + 6_000)));
-        while !bench.shard.work_on(&mut undo, NOW) {
+        while !bench.shard.work_on(&mut undo, &mut Budget::OF_A_TURN, NOW) {
             bench.shard.write_base(NOW);
         }
         ended = bench.handed().iter().any(|handed| matches!(handed, Handed::BaseEnds));

@@ -7,7 +7,7 @@ use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 
 use super::apply::Shard;
 use super::bytes::Bytes;
-use super::list::ListTask;
+use super::list::{Budget, ListTask};
 use super::list_call::{ListAction, ListOutcome, Values};
 use crate::clock::{Now, Version};
 use crate::doorbell::Doorbell;
@@ -345,7 +345,8 @@ impl Model {
 
     fn work_on(&mut self, at: usize) {
         let owner = KeyHasher::owner(self.tasks[at].hash, self.sources.len());
-        if self.shards.shards[owner].work_on(&mut self.tasks[at], self.now) {
+        let mut budget = Budget::OF_A_TURN;
+        if self.shards.shards[owner].work_on(&mut self.tasks[at], &mut budget, self.now) {
             let outcome = self.tasks.remove(at).take_outcome().unwrap();
             assert!(self.evicts || !matches!(outcome, ListOutcome::StoreFull | ListOutcome::TooLarge));
         }

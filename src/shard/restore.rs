@@ -33,6 +33,8 @@ pub enum RestoreError {
     },
     /// A list with something in it that is no value.
     Malformed,
+    /// It is of a database that is not there. Whoever brings back leaves out what is.
+    Closed,
 }
 
 impl Shard {
@@ -255,6 +257,7 @@ impl Shard {
                 RestoreError::Full { entry_bytes, held_bytes: self.store.memory_bytes(), ceiling_bytes }
             }
             WriteError::TooLarge => RestoreError::TooLarge { entry_bytes, ceiling_bytes },
+            WriteError::Closed => RestoreError::Closed,
         }
     }
 }
