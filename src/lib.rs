@@ -48,10 +48,11 @@
 //!
 //! | module | may import |
 //! |---|---|
-//! | base: [`limits`], [`clock`], [`constant_time`], [`etag`], [`memory`], [`op`], [`primitive`], [`raw`] | one another |
+//! | base: [`limits`], [`clock`], [`constant_time`], [`doorbell`], [`etag`], [`memory`], [`op`], [`primitive`], [`raw`] | one another |
 //! | [`http`] | base, not `op` |
 //! | [`store`] | base |
-//! | [`shard`] | base, `store` |
+//! | [`journal`] | base, `store` |
+//! | [`shard`] | base, `store`, `journal` |
 //! | [`auth`] | base, `config` |
 //! | [`api`] | base, `http`, `shard`, `auth`, `config` |
 //! | [`net`] | base, `api`, `http`, `shard`, `auth`, `config` |
@@ -66,8 +67,10 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod constant_time;
+pub mod doorbell;
 pub mod etag;
 pub mod http;
+pub mod journal;
 pub mod limits;
 pub mod memory;
 pub mod net;

@@ -27,7 +27,7 @@ use crate::net::{
     SocketFile, Steering, Timeouts, connect, steer,
 };
 use crate::op::KeyHasher;
-use crate::shard::{Doorbell, Mesh, Shard};
+use crate::shard::{Doorbell, Mesh, Registry, Shard};
 use crate::store::{Store, StoreConfig};
 
 /// Why a node does not start.
@@ -168,7 +168,9 @@ pub fn reactors(
     let state = Arc::new(NodeState::default());
     let loads = Loads::new(workers);
     let trust = trust(settings)?;
-    let brake = settings.databases.password.is_some().then(Brake::new);
+    let databases = &settings.databases;
+    let has_password = databases.password.is_some() || databases.password_hash.is_some();
+    let brake = has_password.then(Brake::new);
 
     let mut polls = Vec::new();
     let mut bells = Vec::new();
@@ -210,12 +212,13 @@ pub fn reactors(
             default_ttl,
             cors_origins: cors_origins.clone(),
             anonymous_head: settings.authentication.anonymous_head,
+            restricted: settings.databases.restricted.clone(),
             state: state.clone(),
         });
         let api = match reactors.is_empty() {
             true => {
                 let ledger = Ledger::new(&trust, memory.clone(), workers, Clock::wall_seconds());
-                api.with_ledger(ledger.map_err(no_randomness)?)
+                api.with_ledger(ledger.map_err(no_randomness)?, Registry::new(memory.clone(), workers))
             }
             false => api,
         };
@@ -269,9 +272,10 @@ fn trust(settings: &Settings) -> io::Result<Trust> {
         verifier = verifier.with_previous(previous.expose().as_bytes());
     }
     let trust = Trust::new(verifier).map_err(no_randomness)?;
-    Ok(match &settings.databases.password {
-        Some(password) => trust.with_password(password.expose().as_bytes()),
-        None => trust,
+    Ok(match (&settings.databases.password, &settings.databases.password_hash) {
+        (Some(password), _) => trust.with_password(password.expose().as_bytes()),
+        (None, Some(hash)) => trust.with_password_hash(hash.clone()),
+        (None, None) => trust,
     })
 }
 

@@ -13,6 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("clock", BASE),
     ("constant_time", BASE),
+    ("doorbell", BASE),
     ("etag", BASE),
     ("op", BASE),
     ("primitive", &[]),
@@ -34,7 +35,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 const BASE: &[&str] =
-    &["limits", "clock", "constant_time", "etag", "op", "primitive", "raw", "memory", "metrics"];
+    &["limits", "clock", "constant_time", "doorbell", "etag", "op", "primitive", "raw", "memory", "metrics"];
 
 /// Stands for all of [`BASE`] in [`LAYERS`].
 const BASE_AND: &str = "(base)";
@@ -49,7 +50,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rcgen", &["src/cli/certificate.rs"]),
     ("httparse", &["src/http/"]),
     ("hashbrown", &["src/store/"]),
-    ("ring", &["src/auth/", "src/cli/random.rs"]),
+    ("ring", &["src/auth/", "src/api/databases/", "src/cli/random.rs"]),
+    ("argon2", &["src/config/password_hash.rs"]),
     ("serde_saphyr", &["src/config/"]),
     ("clap", &["src/cli/"]),
     ("listenfd", &["src/cli/"]),

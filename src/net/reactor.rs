@@ -33,7 +33,7 @@ use crate::net::socket::Socket;
 use crate::net::stalls::{Stalls, Unread};
 use crate::net::timers::Timers;
 use crate::net::tls::{Acceptor, Certificates};
-use crate::shard::{Arrival, Job, Mesh, Message, Shard};
+use crate::shard::{Arrival, Budget, Job, Mesh, Message, Shard};
 
 const WAKER: Token = Token(usize::MAX);
 
@@ -159,6 +159,9 @@ impl Reactor {
                 operands: Scratch::default(),
                 scans: VecDeque::new(),
                 lists: VecDeque::new(),
+                held_back: VecDeque::new(),
+                changes: 0,
+                list_budget: Budget::OF_A_TURN,
                 reading_bytes: 0,
             },
             loads: config.loads,
@@ -191,6 +194,7 @@ impl Reactor {
             self.core.handshakes_left = self.acceptor.as_ref().map_or(0, Acceptor::handshakes_per_turn);
             let mut woken = false;
             self.core.reading_bytes = READ_BYTES_PER_TURN;
+            self.core.list_budget = Budget::OF_A_TURN;
             for event in &events {
                 match event.token() {
                     WAKER => woken = true,
@@ -423,13 +427,7 @@ impl Reactor {
                 self.exchange_batch(peer);
             }
         }
-        while let Some((ticket, decoded)) = self.core.helper.result() {
-            let connection = self.connections.get_mut(ticket.connection as usize);
-            if let Some(connection) = connection.filter(|it| it.generation == ticket.generation) {
-                connection.decoded(ticket, decoded, &self.core);
-                self.answer(ticket.connection);
-            }
-        }
+        self.take_from_helper();
     }
 
     fn exchange_batch(&mut self, peer: usize) {
@@ -446,6 +444,7 @@ impl Reactor {
                     asked[asked_count] = Some(job);
                     asked_count += 1;
                 }
+                Some(Message::Answer(job)) if job.ticket.is_of_change() => self.followed(job),
                 Some(Message::Answer(job)) => {
                     let id = job.ticket.connection;
                     match self.connections.get_mut(id as usize) {

@@ -9,18 +9,34 @@ mod apply;
 mod apply_model;
 #[cfg(test)]
 mod apply_tests;
+mod base;
+mod bytes;
 mod counter;
-mod doorbell;
+mod databases;
+mod databases_kept;
+mod durable;
+#[cfg(test)]
+mod durable_tests;
 mod job;
 mod list;
 mod list_call;
 mod mesh;
+#[cfg(test)]
+mod replay_tests;
+mod restore;
 
+pub use crate::doorbell::Doorbell;
 pub use apply::Shard;
-pub use doorbell::Doorbell;
+pub use bytes::Bytes;
+pub use databases::{DatabaseChange, DatabaseOrder, Databases, NotChanged, Registry};
+pub use databases_kept::Unrestored as DatabasesUnrestored;
 pub use job::{Job, Ticket};
-pub use list::ListTask;
-pub use list_call::{Bytes, ListAction, ListOutcome, Needle, Values};
+pub use list::{Budget, ListTask};
+pub use list_call::{ListAction, ListOutcome, Needle, Values};
 pub use mesh::{Arrival, Mesh, Message};
+pub use restore::RestoreError;
 
-pub use crate::store::{Listed, Scan};
+pub use crate::journal::{Health, Tap};
+pub use crate::store::{
+    Brought, Kept, Listed, Scan, ScanPlace, Sweep, Swept, SweptValue, Walk, WalkBudget, WalkEntry, Walked,
+};

@@ -16,6 +16,7 @@
 
 mod ceiling;
 mod entry;
+mod evicted;
 mod eviction;
 mod expiry;
 mod ghosts;
@@ -27,6 +28,7 @@ mod log;
 mod namespaces;
 mod scan;
 mod types;
+mod walk;
 
 use std::io;
 
@@ -34,12 +36,14 @@ pub use entry::Lock;
 pub use list::{List, Place, Value, all as records, shown_bytes};
 pub use lists::{Kept, ListKey, ListView, Pushed, ShortList};
 pub use namespaces::NamespaceStats;
-pub use scan::{Listed, Scan};
+pub use scan::{Brought, Listed, Page, Place as ScanPlace, Scan, Sweep, Swept, SweptValue};
+pub use walk::{Walk, WalkBudget, WalkEntry, Walked};
 
 use crate::clock::{Now, Version};
 use crate::limits;
 use crate::op::{CONTENT_TYPE_DEFAULT, Encoding, KeyHasher, Large, Namespace, Payload};
 use entry::{Header, LARGE_REFERENCE_BYTES, TIME_MS_MAX, TypeName};
+use evicted::Evicted;
 use eviction::{Need, Reclaiming};
 use expiry::Sweeping;
 use ghosts::Ghosts;
@@ -81,6 +85,8 @@ pub enum WriteError {
     Full,
     /// The entry is over what a store of this size takes.
     TooLarge,
+    /// The database is not open.
+    Closed,
 }
 
 /// An entry as it is read.
@@ -190,6 +196,8 @@ pub struct Store {
     expired: u64,
     /// How often an entry has got another place or none, by anything but a write of its key.
     moves: u64,
+    /// Who was evicted, if somebody wants to know.
+    evicted: Option<Box<Evicted>>,
 }
 
 impl Store {
@@ -221,6 +229,7 @@ impl Store {
             evictions: 0,
             expired: 0,
             moves: 0,
+            evicted: None,
             memory_bytes_max: config.memory_bytes,
             config,
         })
@@ -271,9 +280,12 @@ impl Store {
     ///
     /// # Errors
     /// `TooLarge` when key, type or value is over its limit, or the value over what fits under the
-    /// ceiling at all; `Full` under [`WhenFull::Reject`] when no room can be made. Then nothing has
-    /// changed for the key.
+    /// ceiling at all; `Full` under [`WhenFull::Reject`] when no room can be made; `Closed` when it is for
+    /// a database that is not open. Then nothing has changed for the key.
     pub fn write(&mut self, entry: &NewEntry<'_>, now: Now) -> Result<(), WriteError> {
+        if !self.spaces.is_open(entry.namespace) {
+            return Err(WriteError::Closed);
+        }
         let value_len = entry.value.bytes().len();
         if entry.key.is_empty()
             || entry.key.len() > limits::KEY_BYTES_MAX
@@ -363,11 +375,6 @@ impl Store {
     /// Their memory returns as reclaiming and the sweep come past them.
     pub fn drop_namespace(&mut self, namespace: Namespace) {
         self.spaces.empty(namespace);
-    }
-
-    /// What a namespace holds.
-    pub fn namespace_stats(&self, namespace: Namespace) -> NamespaceStats {
-        self.spaces.stats(namespace)
     }
 
     /// What the store holds and did.

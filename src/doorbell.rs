@@ -1,6 +1,6 @@
-//! Wakes a reactor that sleeps, and only one that sleeps.
+//! Wakes a thread that sleeps, and only one that sleeps: a reactor, or the writer of the journal.
 //!
-//! A reactor announces that it is about to sleep, then looks at its queues once more; a peer that
+//! A sleeper announces that it is about to sleep, then looks at its queues once more; a peer that
 //! has put something into one of them looks for the announcement afterwards. With a full fence on
 //! either side at least one of the two sees the other, so nothing is left lying and a busy reactor
 //! is never woken. `tests::no_message_is_left_with_a_sleeper` runs every interleaving under loom.
@@ -10,7 +10,7 @@ use loom::sync::atomic::{AtomicBool, Ordering, fence};
 #[cfg(not(all(loom, test)))]
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-/// Whether a reactor sleeps, and how to wake it. On a cache line of its own, since peers look at it
+/// Whether a thread sleeps, and how to wake it. On a cache line of its own, since peers look at it
 /// every turn.
 #[repr(align(128))]
 pub struct Doorbell {
@@ -35,7 +35,7 @@ impl Doorbell {
         self.sleeping.store(false, Ordering::Relaxed);
     }
 
-    /// Wakes the reactor if it sleeps. Called after something was put into its queue.
+    /// Wakes the thread if it sleeps. Called after something was put into its queue.
     pub fn ring(&self) {
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {
@@ -43,7 +43,7 @@ impl Doorbell {
         }
     }
 
-    /// Wakes the reactor whether it sleeps or not: for what is not in a queue it looks at.
+    /// Wakes the thread whether it sleeps or not: for what is not in a queue it looks at.
     pub fn ring_always(&self) {
         (self.wake)();
     }
