@@ -27,7 +27,7 @@ use crate::net::{
     SocketFile, Steering, Timeouts, connect, steer,
 };
 use crate::op::KeyHasher;
-use crate::shard::{Doorbell, Mesh, Shard};
+use crate::shard::{Doorbell, Mesh, Registry, Shard};
 use crate::store::{Store, StoreConfig};
 
 /// Why a node does not start.
@@ -210,12 +210,13 @@ pub fn reactors(
             default_ttl,
             cors_origins: cors_origins.clone(),
             anonymous_head: settings.authentication.anonymous_head,
+            restricted: settings.databases.restricted.clone(),
             state: state.clone(),
         });
         let api = match reactors.is_empty() {
             true => {
                 let ledger = Ledger::new(&trust, memory.clone(), workers, Clock::wall_seconds());
-                api.with_ledger(ledger.map_err(no_randomness)?)
+                api.with_ledger(ledger.map_err(no_randomness)?, Registry::new(memory.clone(), workers))
             }
             false => api,
         };

@@ -14,7 +14,9 @@ use zeroize::Zeroizing;
 use crate::auth::{Credential, Fields, Id, Ledger, NewKey, Principal, Refused, Which};
 use crate::http::{Field, Method, Request, Status, response, target};
 use crate::op::Namespace;
+use crate::shard::Shard;
 
+use super::databases::change::Aftermath;
 use super::gather::{Piece, Work};
 use super::message::Problem;
 use super::routes::{Duty, Family};
@@ -160,10 +162,9 @@ impl Api {
 
     /// Does what another reactor, or this one, asks for.
     #[cold]
-    pub fn perform(&mut self, errand: &mut dyn Any) {
+    pub fn perform(&mut self, errand: &mut dyn Any, shard: &mut Shard) -> Aftermath {
         let Some(Errand(stage)) = errand.downcast_mut() else {
-            debug_assert!(false, "not an errand of ours");
-            return;
+            return self.perform_for_databases(errand, shard);
         };
         *stage = match std::mem::replace(stage, Stage::Learned) {
             Stage::Order(order) => {
@@ -182,6 +183,7 @@ impl Api {
             }
             done => done,
         };
+        Aftermath::None
     }
 
     fn learn(&mut self, made: &[Arc<Credential>], ended: bool) {

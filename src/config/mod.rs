@@ -28,8 +28,8 @@ pub use reload::{Change, LIVE};
 use resolve::{Resolved, Surroundings, resolve};
 pub use secret::Secret;
 pub use settings::{
-    Authentication, Format, General, Http, Logging, Output, Runtime, Settings, Shown, Shutdown, Store, Tls,
-    WhenFull,
+    Authentication, DATABASE_ACTIONS, Format, General, Http, Logging, Output, Runtime, Settings, Shown,
+    Shutdown, Store, Tls, WhenFull,
 };
 use typed::{ReadError, Typed, read_text};
 

@@ -14,8 +14,8 @@ use super::problem::Problem;
 use super::reader::Reader;
 use super::secret::Secret;
 use super::settings::{
-    Authentication, Databases, Format, General, Http, Logging, Output, Runtime, Settings, Shown, Shutdown,
-    Store, WhenFull,
+    Authentication, DATABASE_ACTIONS, Databases, Format, General, Http, Logging, Output, Runtime, Settings,
+    Shown, Shutdown, Store, WhenFull,
 };
 use super::typed::Typed;
 use super::value::{boolean, duration, shown, size, web_origin, whole, word};
@@ -79,7 +79,7 @@ pub fn resolve(typed: &Typed, surroundings: Surroundings) -> Resolved {
     let http = http(&mut reader);
     let logging = logging(&mut reader);
     let grace = span(&mut reader, "shutdown.grace", GRACE, Duration::ZERO, HOUR);
-    let databases = databases(&mut reader, &mut warnings);
+    let databases = databases(&mut reader);
     later(&mut reader, &mut refusals, &mut warnings);
     let settings = Settings {
         file,
@@ -263,12 +263,11 @@ fn positive(number: u64, what: &str) -> Result<u64, String> {
     if number == 0 { Err(what.to_owned()) } else { Ok(number) }
 }
 
-fn databases(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Databases {
+fn databases(reader: &mut Reader<'_>) -> Databases {
     let password = reader.secret("databases.password");
-    if password.is_some() {
-        warnings.push("databases.password: no path of this version takes it yet".into());
-    }
-    Databases { password }
+    let action = |text: &str| word(text, &DATABASE_ACTIONS);
+    let restricted = reader.list("databases.restricted", Vec::new(), action, |action| action.to_string());
+    Databases { password, restricted: restricted.into_iter().map(Box::from).collect() }
 }
 
 fn http(reader: &mut Reader<'_>) -> Http {
@@ -370,12 +369,6 @@ fn later(reader: &mut Reader<'_>, refusals: &mut Vec<Problem>, warnings: &mut Ve
     }
     if hash {
         refuse(reader, "databases.password_hash", "a hashed password", "use databases.password");
-    }
-    let name = |text: &str| if text.is_empty() { Err("expected names".into()) } else { Ok(text.to_owned()) };
-    let restricted =
-        reader.list("databases.restricted", Vec::new(), name, |name| super::problem::escaped(name));
-    if !restricted.is_empty() {
-        refuse(reader, "databases.restricted", "the databases family", "remove it");
     }
 }
 

@@ -572,7 +572,7 @@ fn every_mistake_in_a_file_is_refused_with_its_place() {
             "1:41: databases.password_hash",
             "keep one of the two",
         ),
-        ("databases: {restricted: [pop_all]}", "1:25: databases.restricted", "not in this version"),
+        ("databases: {restricted: [delete]}", "1:25: databases.restricted", "controller/delete"),
         ("sse: {enabled: 3}", "1:16: sse.enabled", "true or false"),
         ("webui: {enable: true}", "1:9: webui.enable", "did you mean webui.enabled?"),
         ("logging: {level: loud}", "1:18: logging.level", "off, error, warn"),

@@ -159,6 +159,8 @@ impl Reactor {
                 operands: Scratch::default(),
                 scans: VecDeque::new(),
                 lists: VecDeque::new(),
+                held_back: VecDeque::new(),
+                changes: 0,
                 list_budget: Budget::of_a_turn(),
                 reading_bytes: 0,
             },
@@ -426,13 +428,7 @@ impl Reactor {
                 self.exchange_batch(peer);
             }
         }
-        while let Some((ticket, decoded)) = self.core.helper.result() {
-            let connection = self.connections.get_mut(ticket.connection as usize);
-            if let Some(connection) = connection.filter(|it| it.generation == ticket.generation) {
-                connection.decoded(ticket, decoded, &self.core);
-                self.answer(ticket.connection);
-            }
-        }
+        self.take_from_helper();
     }
 
     fn exchange_batch(&mut self, peer: usize) {
@@ -449,6 +445,7 @@ impl Reactor {
                     asked[asked_count] = Some(job);
                     asked_count += 1;
                 }
+                Some(Message::Answer(job)) if job.ticket.is_of_change() => self.followed(job),
                 Some(Message::Answer(job)) => {
                     let id = job.ticket.connection;
                     match self.connections.get_mut(id as usize) {

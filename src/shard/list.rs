@@ -495,7 +495,8 @@ fn lengthen(store: &mut Store, short: &ShortList, now: Now) -> Result<u32, Write
 
 fn refused(why: WriteError) -> ListOutcome {
     match why {
-        WriteError::Full => ListOutcome::StoreFull,
+        // Lists lie in no database.
+        WriteError::Full | WriteError::Closed => ListOutcome::StoreFull,
         WriteError::TooLarge => ListOutcome::TooLarge,
     }
 }

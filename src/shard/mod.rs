@@ -10,6 +10,7 @@ mod apply_model;
 #[cfg(test)]
 mod apply_tests;
 mod counter;
+mod databases;
 mod doorbell;
 mod job;
 mod list;
@@ -17,10 +18,11 @@ mod list_call;
 mod mesh;
 
 pub use apply::Shard;
+pub use databases::{DatabaseChange, DatabaseOrder, Databases, NotChanged, Registry};
 pub use doorbell::Doorbell;
 pub use job::{Job, Ticket};
 pub use list::{Budget, ListTask};
 pub use list_call::{Bytes, ListAction, ListOutcome, Needle, Values};
 pub use mesh::{Arrival, Mesh, Message};
 
-pub use crate::store::{Listed, Scan};
+pub use crate::store::{Brought, Listed, Scan, ScanPlace, Sweep, Swept, SweptValue};

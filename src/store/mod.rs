@@ -34,7 +34,7 @@ pub use entry::Lock;
 pub use list::{List, Place, Value, all as records, shown_bytes};
 pub use lists::{Kept, ListKey, ListView, Pushed, ShortList};
 pub use namespaces::NamespaceStats;
-pub use scan::{Listed, Scan};
+pub use scan::{Brought, Listed, Page, Place as ScanPlace, Scan, Sweep, Swept, SweptValue};
 
 use crate::clock::{Now, Version};
 use crate::limits;
@@ -81,6 +81,8 @@ pub enum WriteError {
     Full,
     /// The entry is over what a store of this size takes.
     TooLarge,
+    /// The database is not open.
+    Closed,
 }
 
 /// An entry as it is read.
@@ -271,9 +273,12 @@ impl Store {
     ///
     /// # Errors
     /// `TooLarge` when key, type or value is over its limit, or the value over what fits under the
-    /// ceiling at all; `Full` under [`WhenFull::Reject`] when no room can be made. Then nothing has
-    /// changed for the key.
+    /// ceiling at all; `Full` under [`WhenFull::Reject`] when no room can be made; `Closed` when it is for
+    /// a database that is not open. Then nothing has changed for the key.
     pub fn write(&mut self, entry: &NewEntry<'_>, now: Now) -> Result<(), WriteError> {
+        if !self.spaces.is_open(entry.namespace) {
+            return Err(WriteError::Closed);
+        }
         let value_len = entry.value.bytes().len();
         if entry.key.is_empty()
             || entry.key.len() > limits::KEY_BYTES_MAX
@@ -363,6 +368,29 @@ impl Store {
     /// Their memory returns as reclaiming and the sweep come past them.
     pub fn drop_namespace(&mut self, namespace: Namespace) {
         self.spaces.empty(namespace);
+    }
+
+    /// Whether a namespace may be written to: any but that of a closed database.
+    pub fn is_open(&self, namespace: Namespace) -> bool {
+        self.spaces.is_open(namespace)
+    }
+
+    /// Opens a database for writes.
+    pub fn open_database(&mut self, database: Namespace) {
+        self.spaces.open(database);
+    }
+
+    /// Makes all entries of a database absent, as [`Store::drop_namespace`] does, and takes no more.
+    pub fn close_database(&mut self, database: Namespace) {
+        self.spaces.close(database);
+    }
+
+    /// Makes all entries of all databases absent, and takes no more with `close`.
+    pub fn drop_databases(&mut self, close: bool) {
+        match close {
+            true => self.spaces.close_databases(),
+            false => self.spaces.empty_databases(),
+        }
     }
 
     /// What a namespace holds.

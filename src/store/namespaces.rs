@@ -6,6 +6,9 @@
 //! sweep come past. A retired space goes back into use when its last entry is buried, so numbers stay
 //! small. Space 0 takes no byte in an entry; it goes to the first namespace written to, which in
 //! practice is [`Namespace::KV`].
+//!
+//! A database is open or closed, whether it has a space or not. Writes to a closed one find no space, so
+//! one that was under way while its database was dropped leaves nothing behind.
 
 use std::collections::HashMap;
 
@@ -14,6 +17,9 @@ use crate::op::Namespace;
 
 /// What the map from namespaces takes for each slot.
 const MAP_SLOT_BYTES: usize = size_of::<(Namespace, u32)>() + 1;
+
+/// Stands for the space of an open database that has none yet.
+const NO_SPACE: u32 = u32::MAX;
 
 /// What a namespace holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +67,48 @@ impl Spaces {
     /// The space of a namespace, if it was written to since it was last emptied.
     #[inline]
     pub fn of(&self, namespace: Namespace) -> Option<u32> {
-        if namespace == Namespace::KV { self.kv } else { self.present.get(&namespace).copied() }
+        if namespace == Namespace::KV {
+            return self.kv;
+        }
+        self.present.get(&namespace).copied().filter(|space| *space != NO_SPACE)
+    }
+
+    /// Whether a namespace may be written to: any but that of a closed database.
+    #[inline]
+    pub fn is_open(&self, namespace: Namespace) -> bool {
+        !namespace.is_database() || self.present.contains_key(&namespace)
+    }
+
+    /// Opens a database.
+    pub fn open(&mut self, database: Namespace) {
+        debug_assert!(database.is_database());
+        self.present.entry(database).or_insert(NO_SPACE);
+    }
+
+    /// Makes everything in a database absent and closes it.
+    pub fn close(&mut self, database: Namespace) {
+        self.empty(database);
+        self.present.remove(&database);
+    }
+
+    /// Makes everything in all databases absent.
+    pub fn empty_databases(&mut self) {
+        let mut present = std::mem::take(&mut self.present);
+        for (namespace, space) in present.iter_mut().filter(|(namespace, _)| namespace.is_database()) {
+            debug_assert!(namespace.is_database());
+            let space = std::mem::replace(space, NO_SPACE);
+            if space != NO_SPACE {
+                self.retire(space);
+            }
+        }
+        self.present = present;
+    }
+
+    /// Makes everything in all databases absent and closes them.
+    pub fn close_databases(&mut self) {
+        self.empty_databases();
+        self.present.retain(|namespace, _| !namespace.is_database());
+        self.present.shrink_to_fit();
     }
 
     /// The most bytes that a write to this namespace may add to the table of spaces.
@@ -148,8 +195,19 @@ impl Spaces {
 
     /// Makes everything in a namespace absent.
     pub fn empty(&mut self, namespace: Namespace) {
-        let space = if namespace == Namespace::KV { self.kv.take() } else { self.present.remove(&namespace) };
-        let Some(space) = space else { return };
+        let space = if namespace == Namespace::KV {
+            self.kv.take()
+        } else if namespace.is_database() {
+            self.present.get_mut(&namespace).map(|space| std::mem::replace(space, NO_SPACE))
+        } else {
+            self.present.remove(&namespace)
+        };
+        if let Some(space) = space.filter(|space| *space != NO_SPACE) {
+            self.retire(space);
+        }
+    }
+
+    fn retire(&mut self, space: u32) {
         let Space { retired, held, .. } = &mut self.spaces[space as usize];
         *retired = true;
         self.total.entries -= held.entries;
@@ -211,6 +269,34 @@ mod tests {
         assert_eq!(spaces.retired_entries(), 0);
         assert_eq!(spaces.of_written(b), Some(first));
         assert_eq!(spaces.namespace(first), b);
+    }
+
+    #[test]
+    fn a_database_takes_writes_from_when_it_is_opened_until_it_is_closed() {
+        let mut spaces = Spaces::new();
+        let (a, b) = (Namespace::database(1), Namespace::database(2));
+        assert!(!spaces.is_open(a) && spaces.is_open(Namespace::KV) && spaces.is_open(Namespace::items(1)));
+        spaces.open(a);
+        spaces.open(b);
+        assert!(spaces.is_open(a) && spaces.of(a).is_none());
+        for namespace in [a, b] {
+            let space = spaces.of_written(namespace).unwrap();
+            spaces.count_in(space, 5);
+        }
+        let items = spaces.of_written(Namespace::items(1)).unwrap();
+        spaces.count_in(items, 1);
+        spaces.open(a);
+        assert_eq!(spaces.stats(a).entries, 1, "opened twice it keeps what it has");
+        spaces.empty(a);
+        assert!(spaces.is_open(a) && spaces.of(a).is_none());
+        spaces.close(a);
+        assert!(!spaces.is_open(a) && spaces.is_open(b));
+        spaces.open(a);
+        spaces.empty_databases();
+        assert!(spaces.is_open(a) && spaces.is_open(b) && spaces.of(b).is_none());
+        spaces.close_databases();
+        assert!(!spaces.is_open(a) && !spaces.is_open(b));
+        assert_eq!(spaces.total(), NamespaceStats { entries: 1, bytes: 1 });
     }
 
     #[test]

@@ -274,7 +274,9 @@ impl Connection {
             // All of it came with its head.
             Some(bytes) if is_in_block && body_at + bytes as u32 <= self.end => {
                 slot.body = Body::InBlock { at: body_at, length: bytes as u32 };
-                slot.state = self.destination(&call, core);
+                let mut call = call;
+                slot.state = self.shorten(&slot.request, slot.at, &mut call, &slot.body, core);
+                slot.call = Some(call);
                 self.start = body_at + bytes as u32;
                 self.push(slot, core);
                 self.settled(close, core, id);
@@ -393,10 +395,9 @@ impl Connection {
         self.intake = Intake::Head;
         self.continue_due = false;
         let Some(mut call) = self.queue.as_mut().and_then(|queue| queue.back_mut()?.call) else { return };
-        if let (Body::InBlock { .. }, Call::Gather(_), Some(block)) = (&body, &call, self.block.as_deref()) {
-            core.api.shorten(&mut call, body.payload(block).bytes());
-        }
-        let state = self.destination(&call, core);
+        let Some(slot) = self.queue.as_ref().and_then(|queue| queue.back()) else { return };
+        let (request, at) = (slot.request, slot.at);
+        let state = self.shorten(&request, at, &mut call, &body, core);
         let Some(slot) = self.queue.as_mut().and_then(|queue| queue.back_mut()) else { return };
         slot.call = Some(call);
         slot.body = body;
@@ -405,11 +406,31 @@ impl Connection {
         self.settled(close, core, id);
     }
 
+    /// Has a request with a short body go the short way if there is one, and says what it waits for. Behind
+    /// one that concerns several cores it does not: that may change what there is.
+    #[inline]
+    fn shorten(&mut self, request: &Request, at: u32, call: &mut Call, body: &Body, core: &Core) -> State {
+        if let (Body::InBlock { at: body_at, length }, Call::Gather(_), true, Some(block)) =
+            (body, &call, self.only_keys, self.block.as_deref_mut())
+        {
+            let (head, behind) = block.split_at_mut(*body_at as usize);
+            let head = &head[at as usize..][..usize::from(request.head_len)];
+            let body = &mut behind[..*length as usize];
+            if let Err(problem) = core.api.shorten(call, (request, head), body) {
+                return State::Refused(problem);
+            }
+        }
+        self.destination(call, core)
+    }
+
     /// What a request that is all here waits for. One for another core is held back, if only until
     /// it is in the queue.
     #[inline]
     fn destination(&mut self, call: &Call, core: &Core) -> State {
-        let Call::Key(call) = call else { return State::Ready };
+        let Call::Key(call) = call else {
+            self.only_keys &= matches!(call, Call::Page(_));
+            return State::Ready;
+        };
         let owner = KeyHasher::owner(call.hash, core.mesh.reactors());
         if owner == core.mesh.me() {
             core.shard.prefetch_table(call.hash);

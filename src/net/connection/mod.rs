@@ -130,6 +130,8 @@ pub struct Connection {
     asked: u32,
     /// Nothing but reads of keys was queued since the queue was last empty.
     only_reads: bool,
+    /// Nothing that concerns several cores was.
+    only_keys: bool,
     intake: Intake,
     /// `100 Continue` is owed to the request whose body is awaited.
     continue_due: bool,
@@ -190,6 +192,7 @@ impl Connection {
             held: 0,
             asked: 0,
             only_reads: true,
+            only_keys: true,
             intake: Intake::Head,
             continue_due: false,
             backlog: None,
@@ -301,7 +304,7 @@ impl Connection {
         }
         if let Some(queue) = self.queue.take_if(|queue| queue.is_empty()) {
             core.buffers.give_back_queue(queue);
-            self.only_reads = true;
+            (self.only_reads, self.only_keys) = (true, true);
         }
         if self.queue.is_none() {
             self.release_block(core);

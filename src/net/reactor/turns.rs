@@ -1,4 +1,5 @@
-//! What other cores ask for, and what takes several turns: listings and calls on lists, a slice each.
+//! What other cores and the helper thread bring, and what takes several turns: listings and calls on lists,
+//! a slice each, and changes that all cores follow.
 
 use super::{Core, Reactor, SCAN_ENTRIES_PER_TURN};
 use crate::shard::{Budget, Job};
@@ -19,8 +20,11 @@ impl Reactor {
         if let Some(spaces) = job.spaces_to_empty() {
             spaces.into_iter().for_each(|space| self.core.shard.empty(space));
         }
-        if let Some(errand) = job.errand_mut() {
-            self.core.api.perform(errand);
+        if job.errand_mut().is_some() {
+            if let Some(job) = self.core.run_errand(asker, job) {
+                self.core.mesh.answer(asker, job);
+            }
+            return;
         }
         if let Some(operation) = job.operation() {
             let outcome = self.core.shard.apply(&operation, self.core.now);
@@ -54,6 +58,26 @@ impl Reactor {
             if let Some((asker, job)) = lists.pop_front() {
                 self.hand_back(asker, job);
             }
+        }
+    }
+
+    /// Takes what the helper thread has done.
+    pub(super) fn take_from_helper(&mut self) {
+        while let Some((ticket, done)) = self.core.helper.result() {
+            let connection = self.connections.get_mut(ticket.connection as usize);
+            if let Some(connection) = connection.filter(|it| it.generation == ticket.generation) {
+                connection.helped(ticket, done, &self.core);
+                self.answer(ticket.connection);
+            }
+        }
+    }
+
+    /// Another core has followed a change.
+    pub(super) fn followed(&mut self, job: Box<Job>) {
+        self.core.count_followed(job.ticket);
+        self.core.mesh.recycle(job);
+        while let Some((asker, job)) = self.core.next_followed() {
+            self.hand_back(asker, job);
         }
     }
 
