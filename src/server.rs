@@ -168,7 +168,9 @@ pub fn reactors(
     let state = Arc::new(NodeState::default());
     let loads = Loads::new(workers);
     let trust = trust(settings)?;
-    let brake = settings.databases.password.is_some().then(Brake::new);
+    let databases = &settings.databases;
+    let has_password = databases.password.is_some() || databases.password_hash.is_some();
+    let brake = has_password.then(Brake::new);
 
     let mut polls = Vec::new();
     let mut bells = Vec::new();
@@ -270,9 +272,10 @@ fn trust(settings: &Settings) -> io::Result<Trust> {
         verifier = verifier.with_previous(previous.expose().as_bytes());
     }
     let trust = Trust::new(verifier).map_err(no_randomness)?;
-    Ok(match &settings.databases.password {
-        Some(password) => trust.with_password(password.expose().as_bytes()),
-        None => trust,
+    Ok(match (&settings.databases.password, &settings.databases.password_hash) {
+        (Some(password), _) => trust.with_password(password.expose().as_bytes()),
+        (None, Some(hash)) => trust.with_password_hash(hash.clone()),
+        (None, None) => trust,
     })
 }
 

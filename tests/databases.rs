@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Client, Node, Response, Shared, percent_encoded, token};
+use common::{Client, Node, Response, Shared, percent_encoded};
 use serde_json::{Value, json};
 
 static NODE: Shared = Shared::new();
@@ -25,12 +25,6 @@ fn basic(password: &str) -> String {
 /// A client that knows the password.
 fn client(node: &Node) -> Client {
     node.stranger().with_authorization(basic(PASSWORD))
-}
-
-/// One with a token for these grants.
-fn holder(node: &Node, grants: &[&str]) -> Client {
-    let claims = json!({"exp": token::now() + 600, "grants": grants});
-    node.stranger().with_token(&token::with_claims(&claims))
 }
 
 type Fields<'a> = &'a [(&'a str, &'a str)];
@@ -195,4 +189,98 @@ fn a_body_where_none_is_wanted_is_passed_over_and_the_next_request_is_answered()
         client.response().expect(400);
     }
     node.assert_well();
+}
+
+/// What runs against databases that come, go and change their names.
+#[test]
+fn nothing_written_before_a_database_was_dropped_is_in_the_one_that_follows_it() {
+    let node = node();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let is_over = || stop.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let mut client = client(&node);
+            let is_over = &is_over;
+            scope.spawn(move || {
+                for number in 0.. {
+                    if is_over() {
+                        return;
+                    }
+                    let key = format!("{writer}-{number}");
+                    let fields = [("database_name", "churn"), ("key", &*key), ("value", "v")];
+                    // It may be dropped between being made and being written to.
+                    assert!(matches!(post(&mut client, "/controller/set", &fields).status, 200 | 404));
+                    let read = post(&mut client, "/controller/get", &fields[..2]);
+                    assert!(matches!(read.status, 200 | 404));
+                }
+            });
+        }
+        let mut client = client(&node);
+        for round in 0..300 {
+            let other = format!("churn {round}");
+            let rename = [("database_name", "churn"), ("new_database_name", &*other)];
+            match round % 3 {
+                0 => post(&mut client, "/database/delete", &rename[..1]),
+                1 => post(&mut client, "/database/pop", &rename[..1]),
+                _ => post(&mut client, "/database/rename", &rename),
+            };
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let mut clients: Vec<Client> = (0..4).map(|_| client(&node)).collect();
+    post(&mut clients[0], "/database/delete", &[("database_name", "churn")]);
+    set(&mut clients[1], "churn", "new", "v");
+    for client in &mut clients {
+        assert_eq!(all(client, "churn"), json!({"new": "v"}));
+    }
+    for name in names(&mut clients[0]).iter().filter(|name| name.starts_with("churn")) {
+        said(post(&mut clients[2], "/database/delete", &[("database_name", name)]));
+    }
+    assert!(!names(&mut clients[3]).iter().any(|name| name.starts_with("churn")));
+}
+
+#[test]
+fn many_databases_are_made_listed_emptied_and_dropped_and_a_name_of_each_is_its_own() {
+    let node = Node::start(|setup| {
+        setup.workers(2).set("databases.password", PASSWORD);
+    });
+    let mut clients: Vec<Client> = (0..4).map(|_| client(&node)).collect();
+    for number in 0..1_000 {
+        set(&mut clients[number % 4], &format!("database {number}"), "k", &number.to_string());
+    }
+    for client in &mut clients {
+        assert_eq!(names(client).len(), 1_000);
+    }
+    for number in (0..1_000).step_by(7) {
+        let value = get(&mut clients[number % 4], &format!("database {number}"), "k");
+        assert_eq!(value, number.to_string());
+    }
+    let popped = said(clients[1].call("POST", "/database/pop_all", &[], b""));
+    assert_eq!(popped, "All database popped successfully");
+    assert_eq!(names(&mut clients[2]).len(), 1_000);
+    assert_eq!(all(&mut clients[3], "database 7"), json!({}));
+    set(&mut clients[3], "database 7", "k", "again");
+    let dropped = said(clients[0].call("POST", "/database/delete_all", &[], b""));
+    assert_eq!(dropped, "All database deleted successfully");
+    for client in &mut clients {
+        assert_eq!(told(client.get("/database/list")), json!({}));
+        post(client, "/controller/get", &[("database_name", "database 7"), ("key", "k")]).expect(404);
+    }
+}
+
+#[test]
+fn two_that_make_the_same_database_make_one() {
+    let node = node();
+    for round in 0..50 {
+        let name = format!("both {round}");
+        std::thread::scope(|scope| {
+            for key in ["a", "b", "c", "d"] {
+                let (mut client, name) = (client(&node), &name);
+                scope.spawn(move || set(&mut client, name, key, "v"));
+            }
+        });
+        let mut client = client(&node);
+        assert_eq!(all(&mut client, &name).as_object().expect("an object").len(), 4);
+        said(post(&mut client, "/database/delete", &[("database_name", &name)]));
+    }
 }

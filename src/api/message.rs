@@ -68,6 +68,8 @@ pub enum Problem {
     Unauthorized,
     /// The same, after a password that was not the right one.
     PasswordWrong,
+    /// The same, before it is known whether it is: [`super::Api::proof`] finds out.
+    PasswordUnproven,
     /// Too many of those from this address; after so many seconds it may try again.
     TooManyFailures(u64),
     /// The credential lacks these grants, or all of them where any would do.
@@ -232,7 +234,7 @@ impl Problem {
     /// The whole body where it is one of the seed's sentences, which stand alone.
     pub fn seed_body(&self) -> Option<&'static [u8]> {
         match self {
-            Problem::Unauthorized | Problem::PasswordWrong => {
+            Problem::Unauthorized | Problem::PasswordWrong | Problem::PasswordUnproven => {
                 Some(message!("You are not allowed to perform this action."))
             }
             Problem::Absent => Some(message!("The specified key does not exists.")),
@@ -251,7 +253,7 @@ impl Problem {
             Problem::Busy => (Status::ServiceUnavailable, "busy", "The node has no room for this request just now."),
             Problem::NoSuchPath => (Status::NotFound, "no_such_path", "There is nothing at this path."),
             Problem::MethodNotAllowed(_) => (Status::MethodNotAllowed, "method_not_allowed", "This path does not take this method."),
-            Problem::Unauthorized | Problem::PasswordWrong => (Status::Unauthorized, "unauthorized", "You are not allowed to perform this action."),
+            Problem::Unauthorized | Problem::PasswordWrong | Problem::PasswordUnproven => (Status::Unauthorized, "unauthorized", "You are not allowed to perform this action."),
             Problem::Forbidden(_) => (Status::Forbidden, "forbidden", "Your credential does not allow this action."),
             Problem::TooManyFailures(_) => (Status::TooManyRequests, "too_many_failures", "Too many wrong passwords came from this address."),
             Problem::FormNotTaken => (Status::Forbidden, "form_not_taken", "This path does not take this kind of credential."),

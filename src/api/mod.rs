@@ -459,6 +459,12 @@ impl Api {
         principal.map(|principal| principal.scope).map_err(unauthorized)
     }
 
+    /// Has a password proven that only its hash is known of. `None` while too many are.
+    pub fn proof(&self, request: &Request, head: &[u8]) -> Option<Chore> {
+        let proof = self.authenticator.proof(administer::fields(request, head).authorization?)?;
+        Some(Chore::new(move || proof.run()))
+    }
+
     /// Counts a wrong password against the address it came from. Any other problem stays as it is.
     pub fn brake(&self, problem: Problem, address: impl FnOnce() -> Option<IpAddr>, now: Now) -> Problem {
         if problem != Problem::PasswordWrong {
@@ -564,6 +570,7 @@ fn other_call(route: &Route, call: GatherCall) -> Call {
 fn unauthorized(why: Unauthorized) -> Problem {
     match why {
         Unauthorized::PasswordWrong => Problem::PasswordWrong,
+        Unauthorized::PasswordUnproven => Problem::PasswordUnproven,
         _ => Problem::Unauthorized,
     }
 }

@@ -329,6 +329,9 @@ pub struct SettingsArgs {
     /// Write one JSON object, for scripts
     #[arg(long, conflicts_with = "check")]
     pub json: bool,
+    /// Read a password from stdin and write what databases.password_hash may hold in its place
+    #[arg(long, conflicts_with_all = ["check", "json"])]
+    pub hash_password: bool,
 }
 
 /// Runs the program.

@@ -51,7 +51,8 @@ pub fn serve(start: Start<'_>) -> Result<ExitCode, Failure> {
     }
     let mut source = Source { config: config.map(Path::to_owned), flags, no_banner, insecure };
     let mut running = source.load()?;
-    if needs_password && running.settings.databases.password.is_none() {
+    let databases = &running.settings.databases;
+    if needs_password && databases.password.is_none() && databases.password_hash.is_none() {
         return Err(Failure::new(Exit::Usage, "the databases have no password, and nobody could come in")
             .and("give one: lucid api PASSWORD, or databases.password in the configuration file"));
     }

@@ -8,6 +8,7 @@ mod doors;
 mod file;
 pub mod keys;
 pub mod machine;
+mod password_hash;
 pub mod problem;
 mod reader;
 mod reload;
@@ -23,6 +24,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use machine::Machine;
+pub use password_hash::{PasswordHash, SALT_BYTES};
 use problem::{LoadError, Problem};
 pub use reload::{Change, LIVE};
 use resolve::{Resolved, Surroundings, resolve};

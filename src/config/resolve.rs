@@ -6,10 +6,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::doors;
 use super::machine::Machine;
+use super::password_hash::PasswordHash;
 use super::problem::Problem;
 use super::reader::Reader;
 use super::secret::Secret;
@@ -265,9 +267,20 @@ fn positive(number: u64, what: &str) -> Result<u64, String> {
 
 fn databases(reader: &mut Reader<'_>) -> Databases {
     let password = reader.secret("databases.password");
+    let hash = reader.secret("databases.password_hash").map(|hash| match password {
+        None => PasswordHash::parse(hash.expose()).map(Arc::new),
+        Some(_) => Err("given together with databases.password; keep one of the two".into()),
+    });
+    let password_hash = match hash.transpose() {
+        Ok(hash) => hash,
+        Err(what) => {
+            reader.refuse("databases.password_hash", what);
+            None
+        }
+    };
     let action = |text: &str| word(text, &DATABASE_ACTIONS);
     let restricted = reader.list("databases.restricted", Vec::new(), action, |action| action.to_string());
-    Databases { password, restricted: restricted.into_iter().map(Box::from).collect() }
+    Databases { password, password_hash, restricted: restricted.into_iter().map(Box::from).collect() }
 }
 
 fn http(reader: &mut Reader<'_>) -> Http {
@@ -361,14 +374,6 @@ fn later(reader: &mut Reader<'_>, refusals: &mut Vec<Problem>, warnings: &mut Ve
     }
     if switch(reader, "encryption.enabled", false) {
         refuse(reader, "encryption.enabled", "encryption", "set it to false; nothing is written to disk");
-    }
-    let hash = reader.secret("databases.password_hash").is_some();
-    if hash && reader.is_given("databases.password") {
-        reader
-            .refuse("databases.password_hash", "given together with databases.password; keep one of the two");
-    }
-    if hash {
-        refuse(reader, "databases.password_hash", "a hashed password", "use databases.password");
     }
 }
 

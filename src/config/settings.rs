@@ -5,8 +5,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::password_hash::PasswordHash;
 use super::secret::Secret;
 
 /// The settings of a node.
@@ -153,8 +155,10 @@ pub const DATABASE_ACTIONS: [&str; 16] = [
 pub struct Databases {
     /// Its password in Basic authentication. Without one, only tokens and API keys are taken.
     pub password: Option<Secret>,
+    /// The same, hashed.
+    pub password_hash: Option<Arc<PasswordHash>>,
     /// What of the family is not for whoever has the password, by the names of [`DATABASE_ACTIONS`].
-    pub restricted: std::sync::Arc<[Box<str>]>,
+    pub restricted: Arc<[Box<str>]>,
 }
 
 /// Section `logging`.

@@ -566,7 +566,7 @@ fn every_mistake_in_a_file_is_refused_with_its_place() {
         ("persistence: {sync: sometimes}", "1:21: persistence.sync", "always, everysec, never"),
         ("persistence: {snapshot_on_exit: 2}", "1:33: persistence.snapshot_on_exit", "true or false"),
         ("encryption: {enabled: true}", "1:23: encryption.enabled", "not in this version"),
-        ("databases: {password_hash: x}", "1:28: databases.password_hash", "not in this version"),
+        ("databases: {password_hash: x}", "1:28: databases.password_hash", "expected $argon2id$"),
         (
             "databases: {password: x, password_hash: y}",
             "1:41: databases.password_hash",

@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSlice};
 
-use super::{Connection, Intake, Life, Stage, State};
+use super::{Connection, Intake, Life, Proof, Stage, State};
 use crate::api::{Call, Decoded, Flow, Gather, Problem, Tail, Work};
 use crate::http::response;
 use crate::memory::Reservation;
@@ -267,6 +267,13 @@ impl Connection {
         match done {
             Done::Decoded(decoded) => self.decoded(ticket, decoded, core),
             Done::Chore(made) => {
+                if self.proof == Proof::Awaited
+                    && let Some(is_right) = made.downcast_ref::<bool>()
+                {
+                    self.proof = if *is_right { Proof::None } else { Proof::Failed };
+                    self.partial = false;
+                    return;
+                }
                 if let Some(slot) = self.queue.as_mut().and_then(|queue| queue.front_mut())
                     && ticket.request == self.front
                     && let State::Gathering(gather) = &mut slot.state

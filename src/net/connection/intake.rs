@@ -5,13 +5,14 @@
 
 use std::io;
 
-use super::{Connection, Deadline, Intake, Life, Slot, Stage, State};
+use super::{Connection, Deadline, Intake, Life, Proof, Slot, Stage, State};
 use crate::api::{Call, Problem};
 use crate::http::{BodyDecoder, Framing, Request, parse_head};
 use crate::limits::{BLOCK_BYTES, CONNECTION_HOPS_MAX, DRAIN_BYTES_MAX, SMALL_BLOCK_BYTES};
 use crate::net::body::{Body, Upload, UploadError};
 use crate::net::core::Core;
 use crate::op::KeyHasher;
+use crate::shard::Ticket;
 
 /// Bytes of an upload read in one turn, so that a fast sender cannot starve the others.
 const UPLOAD_BYTES_PER_TURN: usize = 512 * 1_024;
@@ -131,7 +132,7 @@ impl Connection {
             let is_full = self.waiting_requests() >= CONNECTION_HOPS_MAX;
             let more = match &mut self.intake {
                 // A body is taken all the same: its request is in the queue already.
-                Intake::Head if is_full => return,
+                Intake::Head if is_full || self.proof == Proof::Awaited => return,
                 Intake::Head => self.parse_head(core, id),
                 Intake::InBlock { body_at, length } => {
                     let end = *body_at + *length;
@@ -215,7 +216,26 @@ impl Connection {
         self.deadline = Deadline::Idle;
         match admitted {
             Ok(call) => self.admitted(request, call, core, id),
+            Err(Problem::PasswordUnproven) if self.proof == Proof::None => {
+                let head = &input[..usize::from(request.head_len)];
+                match core.api.proof(&request, head) {
+                    // The head stays where it is, and is read again when it is known.
+                    Some(chore) => {
+                        let ticket =
+                            Ticket { connection: id, generation: self.generation, ..Ticket::default() };
+                        core.helper.chore(chore, ticket);
+                        (self.proof, self.partial) = (Proof::Awaited, true);
+                        return false;
+                    }
+                    None => self.rejected(request, Problem::Busy, core),
+                }
+            }
             Err(problem) => {
+                let problem = match problem {
+                    Problem::PasswordUnproven => Problem::PasswordWrong,
+                    problem => problem,
+                };
+                self.proof = Proof::None;
                 let stream = &mut self.stream;
                 let address = || stream.system_mut().peer_addr().ok().map(|peer| peer.ip());
                 let problem = core.api.brake(problem, address, core.now);

@@ -97,6 +97,16 @@ enum Intake {
     Closed,
 }
 
+/// How far a password is proven, when only its hash is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    None,
+    /// The helper thread is at it.
+    Awaited,
+    /// It was the wrong one.
+    Failed,
+}
+
 /// What became of a connection in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
@@ -120,8 +130,10 @@ pub struct Connection {
     scanned: usize,
     /// The fields of its last GET and of its last PUT.
     known: Option<Box<[Known; 2]>>,
-    /// The unparsed input is the beginning of a head.
+    /// The unparsed input is the beginning of a head, or a head that nobody is let in by yet.
     partial: bool,
+    /// Whether the password of that head is right.
+    proof: Proof,
     queue: Option<VecDeque<Slot>>,
     /// Number of the request at the front of the queue.
     front: u32,
@@ -187,6 +199,7 @@ impl Connection {
             scanned: 0,
             known: None,
             partial: false,
+            proof: Proof::None,
             queue: None,
             front: 0,
             held: 0,
