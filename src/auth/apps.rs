@@ -169,6 +169,7 @@ impl Apps {
         }
         self.tidy(serial, wall_seconds);
         self.office.epoch.bump();
+        self.office.note_ended();
         Ok((self.apps[&serial].view(), tokens))
     }
 
@@ -259,6 +260,7 @@ impl Apps {
     fn remove(&mut self, serial: u64) {
         let Some(app) = self.apps.remove(&serial) else { return };
         app.tokens.iter().for_each(|token| token.revoke());
+        self.office.note_ended();
         self.serials.remove(&app.id);
         self.names.remove(&app.name);
         self.office.memory.give_from_credentials(app.bytes);
