@@ -265,6 +265,7 @@ fn two_that_make_the_same_database_make_one() {
         assert_eq!(all(&mut client, &name).as_object().expect("an object").len(), 4);
         said(post(&mut client, "/database/delete", &[("database_name", &name)]));
     }
+}
 
 #[test]
 fn a_body_where_none_is_wanted_is_passed_over_and_the_next_request_is_answered() {
