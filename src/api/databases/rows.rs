@@ -183,7 +183,7 @@ pub const ROWS: [Route; 16] = [
             answers: &[
                 (200, "What came of it"),
                 (400, "The query cannot be read; the message says at which byte"),
-                (403, "The value is sealed with another key"),
+                SEALED,
                 NO_DATABASE,
                 (409, "Another database has the name"),
                 FULL,
