@@ -173,24 +173,6 @@ fn a_renamed_database_has_all_that_it_had() {
     assert_eq!((leaf.len(), &leaf[..4]), (68, "KOT-"));
 }
 
-#[test]
-fn a_body_where_none_is_wanted_is_passed_over_and_the_next_request_is_answered() {
-    let node = node();
-    for body in [&b""[..], b"database_name=x", &[b'x'; 5_000]] {
-        let mut client = node.client();
-        for path in ["/database/list", "/api/kv?prefix=none", "/item/keys?prefix=none", "/api/keys"] {
-            let request = client.compose("GET", path, &[("Content-Length", &body.len().to_string())], b"");
-            client.send(&[&request[..], body, &request[..], body].concat());
-            client.response().expect(200);
-            client.response().expect(200);
-        }
-        let empty = client.compose("POST", "/controller/get", &[("Content-Length", "0")], b"");
-        client.send(&empty);
-        client.response().expect(400);
-    }
-    node.assert_well();
-}
-
 /// What runs against databases that come, go and change their names.
 #[test]
 fn nothing_written_before_a_database_was_dropped_is_in_the_one_that_follows_it() {
@@ -283,4 +265,22 @@ fn two_that_make_the_same_database_make_one() {
         assert_eq!(all(&mut client, &name).as_object().expect("an object").len(), 4);
         said(post(&mut client, "/database/delete", &[("database_name", &name)]));
     }
+}
+
+#[test]
+fn a_body_where_none_is_wanted_is_passed_over_and_the_next_request_is_answered() {
+    let node = node();
+    for body in [&b""[..], b"database_name=x", &[b'x'; 5_000]] {
+        let mut client = node.client();
+        for path in ["/database/list", "/api/kv?prefix=none", "/item/keys?prefix=none", "/api/keys"] {
+            let request = client.compose("GET", path, &[("Content-Length", &body.len().to_string())], b"");
+            client.send(&[&request[..], body, &request[..], body].concat());
+            client.response().expect(200);
+            client.response().expect(200);
+        }
+        let empty = client.compose("POST", "/controller/get", &[("Content-Length", "0")], b"");
+        client.send(&empty);
+        client.response().expect(400);
+    }
+    node.assert_well();
 }

@@ -364,40 +364,6 @@ impl Store {
         !expired
     }
 
-    /// Makes all entries of a namespace absent, at a cost that does not grow with their number.
-    /// Their memory returns as reclaiming and the sweep come past them.
-    pub fn drop_namespace(&mut self, namespace: Namespace) {
-        self.spaces.empty(namespace);
-    }
-
-    /// Whether a namespace may be written to: any but that of a closed database.
-    pub fn is_open(&self, namespace: Namespace) -> bool {
-        self.spaces.is_open(namespace)
-    }
-
-    /// Opens a database for writes.
-    pub fn open_database(&mut self, database: Namespace) {
-        self.spaces.open(database);
-    }
-
-    /// Makes all entries of a database absent, as [`Store::drop_namespace`] does, and takes no more.
-    pub fn close_database(&mut self, database: Namespace) {
-        self.spaces.close(database);
-    }
-
-    /// Makes all entries of all databases absent, and takes no more with `close`.
-    pub fn drop_databases(&mut self, close: bool) {
-        match close {
-            true => self.spaces.close_databases(),
-            false => self.spaces.empty_databases(),
-        }
-    }
-
-    /// What a namespace holds.
-    pub fn namespace_stats(&self, namespace: Namespace) -> NamespaceStats {
-        self.spaces.stats(namespace)
-    }
-
     /// What the store holds and did.
     pub fn stats(&self) -> Stats {
         Stats {
