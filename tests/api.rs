@@ -149,7 +149,9 @@ impl Node {
                     let outcome = shard.apply(&operation, self.now);
                     gather.accept(index, &outcome);
                 }
-                Work::Errand(_) | Work::List(_) | Work::Empty(_) => panic!("no API keys, apps or lists here"),
+                Work::Errand(_) | Work::List(_) | Work::Empty(_) | Work::Here(_) | Work::Chore(_) => {
+                    panic!("no API keys, apps, lists or databases here")
+                }
                 Work::Scan(namespace, mut scan, _) => {
                     while !shard.scan(namespace, &mut scan, 7, self.now) {}
                     gather.accept_scan(index, scan);

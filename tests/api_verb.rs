@@ -2,6 +2,8 @@
 
 mod common;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use common::Client;
 use common::cli::call;
 use common::node::{Running, binary};
@@ -53,7 +55,11 @@ fn the_password_is_seen_in_no_command_line_once_the_node_serves() {
             assert!(!shown.contains("sesame"), "{shown}");
         }
         assert_eq!(shown(running.pid(), "comm").trim(), "lucid");
-        Client::connect(address(&line)).get("/health").expect(200);
+        let mut client = Client::connect(address(&line));
+        client.get("/database/list").expect(401);
+        let field = format!("Basic {}", STANDARD.encode(format!(":{PASSWORD}")));
+        let mut client = Client::connect(address(&line)).with_authorization(field);
+        assert_eq!(client.get("/database/list").expect(200).json(), serde_json::json!({}));
         assert!(!running.stderr().contains("sesame"), "{}", running.stderr());
     }
 }

@@ -266,3 +266,21 @@ fn two_that_make_the_same_database_make_one() {
         said(post(&mut client, "/database/delete", &[("database_name", &name)]));
     }
 }
+
+#[test]
+fn a_body_where_none_is_wanted_is_passed_over_and_the_next_request_is_answered() {
+    let node = node();
+    for body in [&b""[..], b"database_name=x", &[b'x'; 5_000]] {
+        let mut client = node.client();
+        for path in ["/database/list", "/api/kv?prefix=none", "/item/keys?prefix=none", "/api/keys"] {
+            let request = client.compose("GET", path, &[("Content-Length", &body.len().to_string())], b"");
+            client.send(&[&request[..], body, &request[..], body].concat());
+            client.response().expect(200);
+            client.response().expect(200);
+        }
+        let empty = client.compose("POST", "/controller/get", &[("Content-Length", "0")], b"");
+        client.send(&empty);
+        client.response().expect(400);
+    }
+    node.assert_well();
+}

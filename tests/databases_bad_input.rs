@@ -2,15 +2,12 @@
 
 mod common;
 
-use std::sync::Arc;
-
-use common::{Client, Node, Response, Shared};
+use common::{Client, Node, Response};
 use serde_json::{Value, json};
 
-static NODE: Shared = Shared::new();
-
-fn node() -> Arc<Node> {
-    NODE.node(|setup| {
+/// Each test has one of its own, and sees all that is stored.
+fn node() -> Node {
+    Node::start(|setup| {
         setup.workers(2).set("databases.password", "pw");
     })
 }

@@ -203,6 +203,7 @@ impl Pair {
                 assert!(expected.len <= VALUE_BYTES_MAX);
                 self.model.insert((namespace, name.clone()), expected);
             }
+            Err(WriteError::Closed) => panic!("there is no database here"),
             Err(WriteError::TooLarge) => assert!(expected.len > VALUE_BYTES_MAX),
             Err(WriteError::Full) => {
                 assert_eq!(self.config.when_full, WhenFull::Reject);

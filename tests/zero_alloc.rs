@@ -1,4 +1,4 @@
-//! A GET or PUT of a small value allocates nothing, once a node is warm.
+//! A GET or PUT of a small value allocates nothing, once a node is warm, nor does one of a database.
 //!
 //! The reactors of a real node run in this process under an allocator that counts what their threads
 //! ask for: over real sockets, with a token on every request, within a core and across two, at depth 1
@@ -368,4 +368,53 @@ fn nothing_is_allocated_for_gets_and_puts_once_a_node_is_warm() {
     no_allocations(2, 100, 100_000);
     no_allocations(1, 1_000, 100_000);
     no_allocations(2, 1_000, 20_000);
+    no_allocations_in_databases(1, 20_000);
+    no_allocations_in_databases(2, 20_000);
+}
+
+/// The same for entries of a database, in forms with and without escapes and in JSON. The values replace each
+/// other.
+fn no_allocations_in_databases(workers: usize, requests: usize) {
+    const KEYS: usize = 200;
+    let node = InProcess::start(workers);
+    let token = format!("Bearer {}", token::root());
+    let mut clients: Vec<Client> =
+        (0..CONNECTIONS).map(|_| Client::connect(node.address).with_authorization(&*token)).collect();
+    let compose = |client: &Client, number: usize| {
+        let (key, value) = (number / 7 % KEYS, number % 10);
+        let json = format!("{{\"database_name\":\"a b\",\"key\":\"key:{key}\",\"value\":[{value}]}}");
+        let (path, body) = match number % 7 {
+            0 => ("set", format!("database_name=a+b&key=key%3A{key}&value=a+%22quoted%22+text")),
+            1 => ("get", format!("database_name=a%20b&key=key%3A{key}")),
+            2 => ("get", format!("key=key:{key}&database_name=a+b")),
+            3 => ("set", json),
+            4 => ("get", json.replace(&format!(",\"value\":[{value}]"), "")),
+            5 => ("delete", format!("database_name=a+b&key=absent{key}")),
+            _ => ("get", format!("database_name=a+b&key=absent{key}")),
+        };
+        client.compose("POST", &format!("/controller/{path}"), &[], body.as_bytes())
+    };
+    let mut run = |requests: usize, depth: usize| {
+        for round in 0..requests / depth / CONNECTIONS {
+            for (at, client) in clients.iter_mut().enumerate() {
+                let first = (round * CONNECTIONS + at) * depth;
+                let batch: Vec<u8> = (0..depth).flat_map(|next| compose(client, first + next)).collect();
+                client.send(&batch);
+            }
+            for client in &mut clients {
+                (0..depth).for_each(|_| drop(client.response_to("POST").expect(200)));
+            }
+        }
+    };
+    run(20_000, 1);
+    run(60_000, 16);
+    COUNT.store(0, Ordering::Relaxed);
+    ARMED.store(true, Ordering::SeqCst);
+    run(requests / 10, 1);
+    run(requests, 16);
+    ARMED.store(false, Ordering::SeqCst);
+    let (count, first) = (COUNT.load(Ordering::Relaxed), FIRST.lock().unwrap().take());
+    assert_eq!(count, 0, "{workers} workers allocated, first {}", first.unwrap_or_default());
+    drop(clients);
+    node.stop();
 }

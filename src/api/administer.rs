@@ -32,6 +32,8 @@ pub(super) struct Administration {
     answer: Option<Result<Answer, Problem>>,
     /// What the other reactors have to learn.
     made: Vec<Arc<Credential>>,
+    /// And that others have ended.
+    ended: bool,
     shards: usize,
     /// What a deleted app held, and the next shard to drop it.
     emptied: Option<([Namespace; 2], usize)>,
@@ -86,6 +88,8 @@ pub struct Errand(Stage);
 #[derive(Debug, Default)]
 struct Effects {
     made: Vec<Arc<Credential>>,
+    /// Credentials have ended.
+    ended: bool,
     emptied: Option<[Namespace; 2]>,
 }
 
@@ -93,7 +97,8 @@ struct Effects {
 enum Stage {
     Order(Box<Order>),
     Done(Result<Answer, Problem>, Effects),
-    Learn(Vec<Arc<Credential>>),
+    /// These were made, and others have ended.
+    Learn(Vec<Arc<Credential>>, bool),
     Learned,
     FindApp(Vec<u8>),
     FoundApp(Option<u32>),
@@ -147,6 +152,7 @@ impl Api {
             order: Some(Box::new(order)),
             answer: None,
             made: Vec::new(),
+            ended: false,
             emptied: None,
             shards: self.shards,
             next: 0,
@@ -163,11 +169,13 @@ impl Api {
         *stage = match std::mem::replace(stage, Stage::Learned) {
             Stage::Order(order) => {
                 let (answer, effects) = self.execute(*order);
-                self.learn(&effects.made);
+                if !effects.made.is_empty() || effects.ended {
+                    self.learn(&effects.made, effects.ended);
+                }
                 Stage::Done(answer, effects)
             }
-            Stage::Learn(made) => {
-                self.learn(&made);
+            Stage::Learn(made, ended) => {
+                self.learn(&made, ended);
                 Stage::Learned
             }
             Stage::FindApp(name) => {
@@ -178,7 +186,10 @@ impl Api {
         Aftermath::None
     }
 
-    fn learn(&mut self, made: &[Arc<Credential>]) {
+    fn learn(&mut self, made: &[Arc<Credential>], ended: bool) {
+        if ended {
+            self.authenticator.begin_sweep();
+        }
         for credential in made {
             self.authenticator.learn(credential.clone(), self.wall_seconds);
         }
@@ -191,6 +202,7 @@ impl Api {
             return (Err(Problem::Busy), effects);
         };
         let answer = execute(ledger, order, self.wall_seconds, &mut effects);
+        effects.ended = ledger.take_ended();
         (answer, effects)
     }
 
@@ -268,6 +280,7 @@ fn refused_by(refused: Refused, family: Family) -> Problem {
     match refused {
         Refused::ExceedsGrants(grants) => Problem::Forbidden(grants),
         Refused::ExceedsScope => Problem::ExceedsScope,
+        Refused::TooManyGenerations => Problem::TooManyGenerations,
         Refused::OutlivesMaker(_) => Problem::OutlivesMaker,
         Refused::MakerEnded => Problem::Unauthorized,
         Refused::Unknown if family == Family::Light => Problem::AppUnknown,
@@ -293,9 +306,9 @@ impl Administration {
             Some(order) => (LEDGER_REACTOR, Stage::Order(order)),
             None => {
                 // The ledger's own reactor has learned already.
-                let learner = Some(self.next).filter(|next| *next < self.shards && !self.made.is_empty());
+                let learner = Some(self.next).filter(|next| *next < self.shards && self.has_news());
                 self.next += usize::from(learner.is_some());
-                (learner?, Stage::Learn(self.made.clone()))
+                (learner?, Stage::Learn(self.made.clone(), self.ended))
             }
         };
         self.outstanding += 1;
@@ -308,12 +321,17 @@ impl Administration {
             debug_assert!(false, "not an errand of ours");
             return;
         };
-        if let Stage::Done(answer, Effects { made, emptied }) = errand.0 {
+        if let Stage::Done(answer, Effects { made, ended, emptied }) = errand.0 {
             self.answer = Some(answer);
             self.made = made;
+            self.ended = ended;
             self.emptied = emptied.map(|spaces| (spaces, 0));
             self.next = LEDGER_REACTOR + 1;
         }
+    }
+
+    fn has_news(&self) -> bool {
+        !self.made.is_empty() || self.ended
     }
 
     /// A shard has dropped what a deleted app held.
@@ -322,7 +340,7 @@ impl Administration {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        let all_know = self.made.is_empty() || self.next >= self.shards;
+        let all_know = !self.has_news() || self.next >= self.shards;
         let all_empty = self.emptied.is_none_or(|(_, next)| next >= self.shards);
         self.answer.is_some() && self.outstanding == 0 && all_know && all_empty
     }

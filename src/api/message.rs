@@ -82,6 +82,8 @@ pub enum Problem {
     ExceedsScope,
     /// An API key would be good for longer than the one that makes it.
     OutlivesMaker,
+    /// A key of the last generation makes another.
+    TooManyGenerations,
     /// No API key has this id, as far as the caller may know.
     ApiKeyUnknown,
     /// No app has this id.
@@ -257,6 +259,7 @@ impl Problem {
             Problem::FormNotTaken => (Status::Forbidden, "form_not_taken", "This path does not take this kind of credential."),
             Problem::OutOfScope => (Status::Forbidden, "out_of_scope", "Your credential does not reach this key."),
             Problem::ExceedsScope => (Status::Forbidden, "exceeds_scope", "A key cannot reach more than the credential that makes it."),
+            Problem::TooManyGenerations => (Status::Forbidden, "too_many_generations", "An API key that has 15 others before it in the line of those that made it makes no more."),
             Problem::OutlivesMaker => (Status::Forbidden, "outlives_maker", "A key cannot be good for longer than the API key that makes it."),
             Problem::ApiKeyUnknown => (Status::NotFound, "api_key_unknown", "There is no such API key."),
             Problem::AppUnknown => (Status::NotFound, "app_unknown", "There is no such app."),
@@ -346,6 +349,7 @@ impl Problem {
             }
             Problem::Unheard(Unheard::Grant, name) => format!("\"{name}\" is none").into(),
             Problem::TooManyFailures(seconds) => format!("try again in {seconds} s").into(),
+            Problem::TooManyGenerations => "make it with a token, or with a key nearer to one".into(),
             Problem::OutlivesMaker => "name an expiry that is not after the maker's".into(),
             Problem::CredentialsFull => "they may take an eighth of store.memory_limit".into(),
             Problem::DatabasesFull => "names may take an eighth of store.memory_limit".into(),

@@ -335,6 +335,14 @@ impl Api {
         if self.preamble.tick(wall_seconds) {
             self.prepared.renew(&self.preamble);
         }
+        if self.authenticator.is_sweeping() {
+            self.authenticator.sweep(wall_seconds);
+        }
+    }
+
+    /// Whether the next turn has something to do here, whoever asks.
+    pub fn is_busy(&self) -> bool {
+        self.authenticator.is_sweeping()
     }
 
     /// Routes a request and checks who may: route, method, credential, grant, declared size. Decodes

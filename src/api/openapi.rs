@@ -164,7 +164,9 @@ fn write_operation(out: &mut String, route: &Route) {
     }
     if route.access != Access::Open {
         line(out, 4, "'401': {$ref: '#/components/responses/Unauthorized'}");
-        line(out, 4, "'403': {$ref: '#/components/responses/Forbidden'}");
+        if !route.doc.answers.iter().any(|(status, _)| *status == 403) {
+            line(out, 4, "'403': {$ref: '#/components/responses/Forbidden'}");
+        }
     }
     if content.is_some() {
         line(out, 4, "'413': {description: \"The body is too large\"}");

@@ -70,10 +70,14 @@ pub const KEY_PREFIX: &str = "/api/kv/";
 /// So many rows, the first ones, are those of single keys, and no others are.
 pub const KEY_ROWS: usize = 4;
 
+/// Where the rows of items and lists begin.
+pub const LIGHT_AT: usize = NODE_ROWS.len();
+
+/// Where those of databases begin.
+pub const DATABASES_AT: usize = LIGHT_AT + light::rows::ROWS.len();
+
 /// The table.
 pub static ROUTES: [Route; NODE_ROWS.len() + light::rows::ROWS.len() + databases::rows::ROWS.len()] = {
-    const LIGHT_AT: usize = NODE_ROWS.len();
-    const DATABASES_AT: usize = LIGHT_AT + light::rows::ROWS.len();
     let mut rows = [NODE_ROWS[0]; DATABASES_AT + databases::rows::ROWS.len()];
     let mut at = 0;
     while at < rows.len() {

@@ -175,6 +175,7 @@ impl Apps {
         }
         self.tidy(serial, wall_seconds);
         self.office.epoch.bump();
+        self.office.note_ended();
         Ok((self.apps[&serial].view(), tokens))
     }
 
@@ -265,6 +266,7 @@ impl Apps {
     fn remove(&mut self, serial: u64) {
         let Some(app) = self.apps.remove(&serial) else { return };
         app.tokens.iter().for_each(|token| token.revoke());
+        self.office.note_ended();
         self.serials.remove(&app.id);
         self.changed.iter_mut().for_each(|changed| changed.push(app.id));
         self.names.remove(&app.name);

@@ -4,6 +4,9 @@
 //! when it was last used. Ending one is a store that every core sees, so a revocation needs no message:
 //! the [`Epoch`](super::Epoch) that is bumped behind it makes everybody look again. A new credential is
 //! brought to the [`Directory`] of each reactor before its token is shown to anyone.
+//!
+//! A key knows the key that made it, and ends with it: however many keys one has made, ending it is one
+//! store. The line of makers is bounded ([`GENERATIONS_MAX`]), so looking along it is too.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,6 +20,9 @@ use zeroize::Zeroizing;
 use super::opaque::{self, Id, Kind, NoRandomness};
 use super::{Form, Grants, Identity, Known, Unauthorized};
 use crate::op::Namespace;
+
+/// How many keys may have made one another in a line.
+pub const GENERATIONS_MAX: usize = 16;
 
 /// How long a reactor takes a credential on memory alone, in seconds: so coarse is the last use.
 pub const LAST_USE_SECONDS: u64 = 60;
@@ -135,6 +141,8 @@ pub struct Credential {
     pub scope: Option<Arc<Scope>>,
     /// Whose it is: the `sub` of whoever made it.
     pub owner: Arc<str>,
+    /// The API key that made it, if one did. It is not good without it.
+    maker: Option<Arc<Credential>>,
     digest: Digest,
     /// Refused from this second on (Unix epoch). [`NEVER`] or [`REVOKED`] too.
     ends: AtomicU64,
@@ -163,6 +171,7 @@ impl Credential {
             grants,
             scope,
             owner,
+            maker: None,
             digest,
             ends: AtomicU64::new(ends.unwrap_or(NEVER)),
             last_used: AtomicU64::new(0),
@@ -179,7 +188,33 @@ impl Credential {
         self.last_used.fetch_max(wall_seconds, Ordering::Relaxed);
     }
 
-    /// Ends it for good. Counts once the epoch is bumped.
+    /// Made by this API key, which is of a generation before [`GENERATIONS_MAX`].
+    pub(super) fn made_by(mut self, maker: Option<Arc<Credential>>) -> Credential {
+        self.is_made_by(maker);
+        self
+    }
+
+    /// The same of one that nobody else has yet.
+    pub(super) fn is_made_by(&mut self, maker: Option<Arc<Credential>>) {
+        self.maker = maker;
+    }
+
+    /// It, the key that made it, the one that made that one, and so on.
+    fn line(&self) -> impl Iterator<Item = &Credential> {
+        std::iter::successors(Some(self), |credential| credential.maker.as_deref()).take(GENERATIONS_MAX)
+    }
+
+    /// How many keys made one another up to this one: 1 is one that nobody else's key made.
+    pub(super) fn generation(&self) -> usize {
+        self.line().count()
+    }
+
+    /// Whether it was ended for good, or one was that made it.
+    pub(super) fn is_revoked(&self) -> bool {
+        self.line().any(|credential| credential.ends.load(Ordering::Acquire) == REVOKED)
+    }
+
+    /// Ends it for good, and all that it has made. Counts once the epoch is bumped.
     pub(super) fn revoke(&self) {
         self.ends.store(REVOKED, Ordering::Release);
     }
@@ -191,7 +226,8 @@ impl Credential {
 
     /// When it ends, if it does.
     pub fn ends(&self) -> Option<u64> {
-        Some(self.ends.load(Ordering::Acquire)).filter(|ends| *ends != NEVER)
+        let ends = if self.is_revoked() { REVOKED } else { self.ends.load(Ordering::Acquire) };
+        Some(ends).filter(|ends| *ends != NEVER)
     }
 
     /// When it was last used, to the minute; `None` is never.
@@ -201,7 +237,7 @@ impl Credential {
 
     /// Whether it is of no use any more.
     pub(super) fn has_ended(&self, wall_seconds: u64) -> bool {
-        self.ends.load(Ordering::Acquire) <= wall_seconds
+        self.ends().is_some_and(|ends| ends <= wall_seconds)
     }
 
     /// How requests show it.
@@ -217,34 +253,74 @@ impl Credential {
 #[derive(Debug)]
 pub struct Directory {
     node_key: Arc<NodeKey>,
-    known: HashMap<Id, Arc<Credential>, ahash::RandomState>,
-    /// Ended credentials are thrown out when there are so many in all.
-    sweep_at: usize,
+    /// In parts, each of which is swept and grows on its own.
+    parts: Box<[HashMap<Id, Arc<Credential>, ahash::RandomState>]>,
+    hasher: ahash::RandomState,
+    /// The part to be swept next.
+    next_part: usize,
+    /// Parts that are to be swept since credentials have ended.
+    parts_left: usize,
 }
 
-/// A directory of fewer credentials is not swept.
-const SWEEP_AT_MIN: usize = 64;
+/// Parts of a directory. With all the credentials that a default memory limit has room for, each takes a
+/// tenth of a millisecond to sweep.
+const PARTS: usize = 64;
 
 impl Directory {
     /// An empty one.
     pub fn new(node_key: Arc<NodeKey>) -> Directory {
-        Directory { node_key, known: HashMap::default(), sweep_at: SWEEP_AT_MIN }
+        let hasher = ahash::RandomState::new();
+        let parts = (0..PARTS).map(|_| HashMap::with_hasher(hasher.clone())).collect();
+        Directory { node_key, parts, hasher, next_part: 0, parts_left: 0 }
     }
 
-    /// Takes a credential in.
+    /// Takes a credential in, and sweeps a part: some have ended by their time, of which nobody tells.
     pub fn learn(&mut self, credential: Arc<Credential>, wall_seconds: u64) {
-        if self.known.len() >= self.sweep_at {
-            self.known.retain(|_, known| !known.has_ended(wall_seconds));
-            self.known.shrink_to(self.known.len() * 2);
-            self.sweep_at = (self.known.len() * 2).max(SWEEP_AT_MIN);
+        self.sweep_part(wall_seconds);
+        let part = self.part_of(&credential.id);
+        self.parts[part].insert(credential.id, credential);
+    }
+
+    /// Credentials have ended. They leave in the next turns, a part in each.
+    pub fn begin_sweep(&mut self) {
+        self.parts_left = PARTS;
+    }
+
+    /// Whether there are parts left to sweep.
+    pub fn is_sweeping(&self) -> bool {
+        self.parts_left > 0
+    }
+
+    /// Sweeps the next part, if any is left.
+    pub fn sweep(&mut self, wall_seconds: u64) {
+        if self.parts_left > 0 {
+            self.parts_left -= 1;
+            self.sweep_part(wall_seconds);
         }
-        self.known.insert(credential.id, credential);
+    }
+
+    fn sweep_part(&mut self, wall_seconds: u64) {
+        let part = &mut self.parts[self.next_part];
+        self.next_part = (self.next_part + 1) % PARTS;
+        part.retain(|_, known| !known.has_ended(wall_seconds));
+        part.shrink_to(part.len() * 2);
+    }
+
+    /// The upper bits: within a part, the lower ones choose.
+    fn part_of(&self, id: &Id) -> usize {
+        (self.hasher.hash_one(id) >> 32) as usize % PARTS
+    }
+
+    /// How many it holds.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.parts.iter().map(HashMap::len).sum()
     }
 
     /// The credential that a token is, if it is good now.
     pub fn find(&self, token: &[u8], wall_seconds: u64) -> Result<&Arc<Credential>, Unauthorized> {
         let (kind, id) = opaque::parse(token).ok_or(Unauthorized::Malformed)?;
-        let credential = self.known.get(&id).filter(|known| known.kind == kind);
+        let credential = self.parts[self.part_of(&id)].get(&id).filter(|known| known.kind == kind);
         let credential = credential.ok_or(Unauthorized::Unknown)?;
         if !self.node_key.verifies(&credential.digest, token) {
             return Err(Unauthorized::Unknown);
@@ -275,7 +351,7 @@ impl Directory {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Credential, Directory, NodeKey, SWEEP_AT_MIN, Scope};
+    use super::{Credential, Directory, NodeKey, PARTS, Scope};
     use crate::auth::opaque::{Kind, draw_token};
     use crate::auth::{Form, Grants, Unauthorized};
     use crate::op::Namespace;
@@ -367,7 +443,7 @@ mod tests {
     #[test]
     fn ended_credentials_leave_the_directory_as_others_come() {
         let (mut directory, first, _) = with_key(None);
-        for number in 0..4 * SWEEP_AT_MIN {
+        for number in 0..4 * PARTS {
             let (id, text) = draw_token(Kind::ApiKey).unwrap();
             let digest = directory.node_key.digest(text.as_bytes());
             let key = (id, Kind::ApiKey);
@@ -376,9 +452,59 @@ mod tests {
                 credential.revoke();
             }
             directory.learn(Arc::new(credential), 1);
-            assert!(directory.known.len() <= 2 * SWEEP_AT_MIN);
+            assert!(directory.len() <= 2 * PARTS, "{} after {number}", directory.len());
         }
-        assert!(directory.known.contains_key(&first.id));
+        assert!(directory.parts.iter().any(|part| part.contains_key(&first.id)));
+    }
+
+    #[test]
+    fn ended_credentials_leave_the_directory_a_part_in_each_turn() {
+        let (mut directory, first, _) = with_key(None);
+        let mut others = Vec::new();
+        for _ in 0..500 {
+            let (id, text) = draw_token(Kind::ApiKey).unwrap();
+            let digest = directory.node_key.digest(text.as_bytes());
+            let key = (id, Kind::ApiKey);
+            let credential = Credential::new(key, digest, Grants::NONE, None, "me".into(), None);
+            others.push(Arc::new(credential));
+            directory.learn(others[others.len() - 1].clone(), 1);
+        }
+        others.iter().for_each(|other| other.revoke());
+        directory.sweep(1);
+        assert_eq!(directory.len(), 501, "nobody has said that any has ended");
+        directory.begin_sweep();
+        let mut before = directory.len();
+        while directory.is_sweeping() {
+            directory.sweep(1);
+            assert!(before - directory.len() <= 40, "{} at once", before - directory.len());
+            before = directory.len();
+        }
+        assert_eq!(directory.len(), 1);
+        assert!(directory.parts.iter().any(|part| part.contains_key(&first.id)));
+    }
+
+    #[test]
+    fn a_key_ends_with_any_that_made_it_and_the_line_is_bounded() {
+        let key = |maker: Option<Arc<Credential>>| {
+            let (id, text) = draw_token(Kind::ApiKey).unwrap();
+            let digest = NodeKey::draw().unwrap().digest(text.as_bytes());
+            let new =
+                Credential::new((id, Kind::ApiKey), digest, Grants::NONE, None, "me".into(), Some(1_000));
+            Arc::new(new.made_by(maker))
+        };
+        let mut line = vec![key(None)];
+        while line.len() < super::GENERATIONS_MAX {
+            line.push(key(line.last().cloned()));
+        }
+        let last = &line[line.len() - 1];
+        assert_eq!((last.generation(), last.ends()), (super::GENERATIONS_MAX, Some(1_000)));
+        for at in [5, 0] {
+            line[at].revoke();
+            for (number, key) in line.iter().enumerate() {
+                assert_eq!(key.is_revoked(), number >= at, "{number}");
+                assert_eq!(key.has_ended(1), number >= at);
+            }
+        }
     }
 
     #[test]

@@ -185,6 +185,7 @@ impl Ledger {
             })?;
         }
         self.node_key_is_new = !has_node_key;
+        self.keys.find_makers();
         self.keys.follow_changes();
         self.apps.follow_changes();
         Ok(())

@@ -4,14 +4,17 @@
 //! made ends with that one, so that whoever got hold of a key cannot outlive its removal. What was ended
 //! stays on the list as revoked for a while, for people to see; expired keys stay until their room is
 //! needed.
+//!
+//! However many keys there are, a call looks at a bounded number of them: those that ended with the one
+//! that made them are come upon in passing, some with each change.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use super::Grants;
-use super::credential::{Credential, Scope};
+use super::credential::{Credential, GENERATIONS_MAX, Scope};
 use super::kept::{self, KeptKey, NotKept};
 use super::ledger::{LOOKS_MAX, Office, PAGE_MAX, Page, Principal, Refused};
 use super::opaque::{Id, Kind, draw_token};
@@ -21,6 +24,9 @@ const REVOKED_KEPT_MAX: usize = 1_000;
 
 /// When the room is used up, keys that are of no use any more are looked for so often, in seconds.
 const CLEARING_SECONDS: u64 = 60;
+
+/// Records that a change looks at in passing.
+const LOOKS_IN_PASSING: usize = 1_000;
 
 /// What somebody wants a key to be.
 #[derive(Clone, Debug)]
@@ -75,7 +81,7 @@ struct Record {
     name: Box<str>,
     created: u64,
     ends: Option<u64>,
-    /// One number for each that was revoked, in their order.
+    /// One number for each that is among those that are forgotten before others, in their order.
     revoked: Option<u64>,
     /// The key that made it, if one did.
     maker: Option<u64>,
@@ -90,12 +96,13 @@ pub struct Keys {
     /// In the order in which they were made.
     records: BTreeMap<u64, Record>,
     serials: HashMap<Id, u64, ahash::RandomState>,
-    /// Which key made which, as long as the one that was made is in the records.
-    made: BTreeSet<(u64, u64)>,
     next_serial: u64,
     /// The oldest first.
     revoked: VecDeque<u64>,
     next_revoked: u64,
+    /// Up to where records were looked at in passing, and to make room.
+    passed: u64,
+    cleared: u64,
     clear_again_at: u64,
     /// Those to be kept anew, if anybody keeps them.
     changed: Option<Vec<Id>>,
@@ -107,10 +114,11 @@ impl Keys {
             office,
             records: BTreeMap::new(),
             serials: HashMap::default(),
-            made: BTreeSet::new(),
             next_serial: 1,
             revoked: VecDeque::new(),
             next_revoked: 1,
+            passed: 0,
+            cleared: 0,
             clear_again_at: 0,
             changed: None,
         }
@@ -128,21 +136,23 @@ impl Keys {
     ) -> Result<(Zeroizing<String>, Arc<Credential>, KeyView<'_>), Refused> {
         self.check(maker, &new, wall_seconds)?;
         let bytes = self.bytes_of(maker.subject.len(), new.scope.as_ref(), new.name.len());
+        self.pass();
         self.take(bytes, wall_seconds)?;
         let (id, token) =
             draw_token(Kind::ApiKey).inspect_err(|_| self.office.memory.give_from_credentials(bytes))?;
-        let credential = Arc::new(Credential::new(
+        let made_by = maker.key.and_then(|maker| Some(self.record(maker.id)?.credential.clone()));
+        let credential = Credential::new(
             (id, Kind::ApiKey),
             self.office.node_key.digest(token.as_bytes()),
             new.grants,
             new.scope.map(Arc::new),
             maker.subject.clone(),
             new.ends,
-        ));
+        );
+        let credential = Arc::new(credential.made_by(made_by));
         let serial = self.next_serial;
         self.next_serial += 1;
         let maker = maker.key.and_then(|maker| self.serials.get(&maker.id).copied());
-        self.made.extend(maker.map(|maker| (maker, serial)));
         self.serials.insert(id, serial);
         self.changed.iter_mut().for_each(|changed| changed.push(id));
         let record = self.records.entry(serial).or_insert(Record {
@@ -168,7 +178,10 @@ impl Keys {
         }
         let Some(maker) = maker.key else { return Ok(()) };
         // It may have been ended since it was let in.
-        let made_by = self.serials.get(&maker.id).and_then(|serial| self.records.get(serial));
+        let made_by = self.record(maker.id);
+        if made_by.is_some_and(|record| record.credential.generation() == GENERATIONS_MAX) {
+            return Err(Refused::TooManyGenerations);
+        }
         if made_by.is_none_or(|record| record.credential.has_ended(wall_seconds)) {
             return Err(Refused::MakerEnded);
         }
@@ -201,8 +214,7 @@ impl Keys {
     /// # Errors
     /// When the caller sees none of this id.
     pub fn show(&self, who: &Principal, id: Id, wall_seconds: u64) -> Result<KeyView<'_>, Refused> {
-        let record = self.serials.get(&id).and_then(|serial| self.records.get(serial));
-        match record.filter(|record| record.is_visible(who)) {
+        match self.record(id).filter(|record| record.is_visible(who)) {
             Some(record) => Ok(record.view(wall_seconds)),
             None => Err(Refused::Unknown),
         }
@@ -239,23 +251,53 @@ impl Keys {
     /// When the caller sees none of this id.
     pub fn delete(&mut self, who: &Principal, id: Id, wall_seconds: u64) -> Result<(), Refused> {
         self.show(who, id, wall_seconds)?;
-        let mut ending: Vec<u64> = self.serials.get(&id).copied().into_iter().collect();
-        while let Some(serial) = ending.pop() {
-            let Some(record) = self.records.get_mut(&serial) else { continue };
+        if let Some(record) = self.record(id) {
             record.credential.revoke();
-            ending.extend(self.made.range((serial, 0)..=(serial, u64::MAX)).map(|(_, made)| *made));
-            if record.revoked.is_none() {
-                record.revoked = Some(self.next_revoked);
-                self.next_revoked += 1;
-                self.revoked.push_back(serial);
-                self.changed.iter_mut().for_each(|changed| changed.push(record.credential.id));
+        }
+        let serial = self.serials.get(&id).copied();
+        serial.into_iter().for_each(|serial| self.queue(serial));
+        self.office.epoch.bump();
+        self.office.note_ended();
+        self.pass();
+        Ok(())
+    }
+
+    /// Puts a key that has been ended behind those that are forgotten before others, once.
+    fn queue(&mut self, serial: u64) {
+        let Some(record) = self.records.get_mut(&serial).filter(|record| record.revoked.is_none()) else {
+            return;
+        };
+        record.revoked = Some(self.next_revoked);
+        self.next_revoked += 1;
+        self.revoked.push_back(serial);
+        self.changed.iter_mut().for_each(|changed| changed.push(record.credential.id));
+    }
+
+    fn record(&self, id: Id) -> Option<&Record> {
+        self.records.get(self.serials.get(&id)?)
+    }
+
+    /// Looks at some records, from where it left off: those that have ended with their maker are queued,
+    /// and those that have been queued for long are forgotten.
+    fn pass(&mut self) {
+        let behind = self.records.range(self.passed.saturating_add(1)..);
+        let (mut last, mut ended) = (0, Vec::new());
+        for (looked, (serial, record)) in behind.take(LOOKS_IN_PASSING).enumerate() {
+            // At the end it begins anew.
+            last = if looked + 1 == LOOKS_IN_PASSING { *serial } else { 0 };
+            if record.revoked.is_none() && record.credential.is_revoked() {
+                ended.push(*serial);
             }
         }
-        self.office.epoch.bump();
-        while self.revoked.len() > REVOKED_KEPT_MAX {
+        self.passed = last;
+        ended.into_iter().for_each(|serial| self.queue(serial));
+        // More than came in, so that what piled up goes too.
+        for _ in 0..2 * LOOKS_IN_PASSING {
+            if self.revoked.len() <= REVOKED_KEPT_MAX {
+                break;
+            }
             self.forget_oldest_revoked();
         }
-        Ok(())
     }
 
     /// Sees to it that there is room for so much else, if those that are of no use any more leave it.
@@ -271,16 +313,31 @@ impl Keys {
             return Ok(());
         }
         if wall_seconds >= self.clear_again_at {
-            self.clear_again_at = wall_seconds.saturating_add(CLEARING_SECONDS);
-            while !self.revoked.is_empty() {
-                self.forget_oldest_revoked();
-            }
-            let over = |record: &Record| record.credential.has_ended(wall_seconds);
-            let expired: Vec<u64> =
-                self.records.iter().filter(|(_, record)| over(record)).map(|(serial, _)| *serial).collect();
-            expired.into_iter().for_each(|serial| self.forget(serial));
+            self.clear(wall_seconds);
         }
         if self.office.memory.take_for_credentials(bytes) { Ok(()) } else { Err(Refused::NoRoom) }
+    }
+
+    /// Forgets keys that are of no use any more, of as many as a call may look at. Once all were looked at,
+    /// the next look is some time later.
+    fn clear(&mut self, wall_seconds: u64) {
+        for _ in 0..self.revoked.len().min(LOOKS_MAX) {
+            self.forget_oldest_revoked();
+        }
+        let mut over = Vec::new();
+        let (mut looked, mut last) = (0, 0);
+        for (serial, record) in self.records.range(self.cleared.saturating_add(1)..).take(LOOKS_MAX) {
+            (looked, last) = (looked + 1, *serial);
+            if record.credential.has_ended(wall_seconds) {
+                over.push(*serial);
+            }
+        }
+        self.cleared = last;
+        if looked < LOOKS_MAX {
+            self.cleared = 0;
+            self.clear_again_at = wall_seconds.saturating_add(CLEARING_SECONDS);
+        }
+        over.into_iter().for_each(|serial| self.forget(serial));
     }
 
     fn forget_oldest_revoked(&mut self) {
@@ -293,9 +350,7 @@ impl Keys {
         if let Some(record) = self.records.remove(&serial) {
             self.serials.remove(&record.credential.id);
             self.changed.iter_mut().for_each(|changed| changed.push(record.credential.id));
-            if let Some(maker) = record.maker {
-                self.made.remove(&(maker, serial));
-            }
+            self.office.note_ended();
             self.office.memory.give_from_credentials(record.bytes);
         }
     }
@@ -321,6 +376,25 @@ impl Keys {
 
     pub(super) fn raise_numbers(&mut self, next: u64) {
         self.next_serial = self.next_serial.max(next);
+    }
+
+    /// Ties every key that came back to the one that made it, once all are back. Whose maker was forgotten has
+    /// ended, as that one had.
+    pub(super) fn find_makers(&mut self) {
+        let serials: Vec<(u64, u64)> =
+            self.records.iter().filter_map(|(serial, record)| Some((*serial, record.maker?))).collect();
+        // A maker is older than what it made, so nothing is tied to a credential before it is tied itself.
+        for (serial, maker) in serials {
+            let maker = self.records.get(&maker).filter(|_| maker < serial);
+            let maker = maker.map(|record| record.credential.clone());
+            let Some(record) = self.records.get_mut(&serial) else { continue };
+            if maker.is_none() {
+                record.credential.revoke();
+            }
+            if let Some(credential) = Arc::get_mut(&mut record.credential) {
+                credential.is_made_by(maker);
+            }
+        }
     }
 
     /// Has every change from now on remembered, for [`Keys::take_changed`].
@@ -369,7 +443,6 @@ impl Keys {
         }
         self.raise_numbers(kept.serial.saturating_add(1));
         self.serials.insert(id, kept.serial);
-        self.made.extend(kept.maker.map(|maker| (maker, kept.serial)));
         self.records.insert(
             kept.serial,
             Record {
@@ -415,7 +488,7 @@ impl Record {
 
     fn view(&self, wall_seconds: u64) -> KeyView<'_> {
         let status = match self.ends {
-            _ if self.revoked.is_some() => Status::Revoked,
+            _ if self.credential.is_revoked() => Status::Revoked,
             Some(ends) if ends <= wall_seconds => Status::Expired,
             _ => Status::Active,
         };
@@ -437,8 +510,8 @@ impl Record {
 mod tests {
     use std::sync::Arc;
 
-    use super::{NewKey, REVOKED_KEPT_MAX, Status};
-    use crate::auth::credential::{Credential, Scope};
+    use super::{LOOKS_IN_PASSING, NewKey, REVOKED_KEPT_MAX, Status};
+    use crate::auth::credential::{Credential, GENERATIONS_MAX, Scope};
     use crate::auth::{
         Directory, Grants, Ledger, Principal, Refused, Trust, Unauthorized, Verifier, VerifierConfig,
     };
@@ -636,7 +709,47 @@ mod tests {
             bench.ledger.keys.delete(&maker, child.id, NOW).unwrap();
         }
         assert_eq!(bench.ledger.keys.records.len(), 1 + REVOKED_KEPT_MAX);
-        assert_eq!(bench.ledger.keys.made.len(), REVOKED_KEPT_MAX);
+    }
+
+    #[test]
+    fn a_key_with_very_many_descendants_is_ended_at_once_and_they_are_forgotten_in_passing() {
+        let mut bench = bench(64 * MIB);
+        let grants = Grants::KEYS_WRITE.union(Grants::KV_READ);
+        let me = person("me", grants);
+        let (_, maker) = bench.make(&me, key("maker", grants)).unwrap();
+        let children: Vec<_> = (0..5 * LOOKS_IN_PASSING)
+            .map(|_| bench.make(&Principal::of(&maker), key("child", grants)).unwrap())
+            .collect();
+        let before = bench.ledger.keys.revoked.len();
+        bench.ledger.keys.delete(&me, maker.id, NOW).unwrap();
+        assert!(bench.ledger.keys.revoked.len() - before <= 1 + LOOKS_IN_PASSING, "not all in one pass");
+        for (token, child) in &children {
+            assert_eq!(bench.directory.find(token.as_bytes(), NOW).unwrap_err(), Unauthorized::Revoked);
+            assert_eq!(
+                bench.make(&Principal::of(child), key("no", Grants::NONE)).unwrap_err(),
+                Refused::MakerEnded
+            );
+        }
+        // A few changes come to all of them more than once.
+        assert!(bench.ledger.keys.records.len() > REVOKED_KEPT_MAX + 2);
+        for _ in 0..20 {
+            let (_, other) = bench.make(&me, key("other", grants)).unwrap();
+            bench.ledger.keys.delete(&me, other.id, NOW).unwrap();
+        }
+        assert_eq!(bench.ledger.keys.records.len(), REVOKED_KEPT_MAX);
+        assert!(bench.ledger.take_ended() && !bench.ledger.take_ended());
+    }
+
+    #[test]
+    fn a_line_of_keys_that_make_one_another_has_an_end() {
+        let mut bench = bench(64 * MIB);
+        let grants = Grants::KEYS_WRITE;
+        let mut who = person("me", grants);
+        for _ in 0..GENERATIONS_MAX {
+            let (_, credential) = bench.make(&who, key("key", grants)).unwrap();
+            who = Principal::of(&credential);
+        }
+        assert_eq!(bench.make(&who, key("key", grants)).unwrap_err(), Refused::TooManyGenerations);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! other way to them. Apps that need room get that of API keys that have ended.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::apps::{AppTokens, AppView, Apps, Which};
 use super::credential::{Credential, NodeKey, Scope};
@@ -76,6 +77,8 @@ pub enum Refused {
     ExceedsScope,
     /// It would outlive the API key that makes it, which ends at this second.
     OutlivesMaker(u64),
+    /// The API key that makes it was made by one that was made by one, and so on, too often.
+    TooManyGenerations,
     /// The API key that makes it has ended.
     MakerEnded,
     /// There is none of this id, for this caller.
@@ -108,6 +111,7 @@ pub struct Page<T> {
 /// All API keys and apps.
 #[derive(Debug)]
 pub struct Ledger {
+    ended: Arc<AtomicBool>,
     /// The API keys.
     pub keys: Keys,
     /// The apps of the light family and their tokens.
@@ -127,6 +131,8 @@ pub(super) struct Office {
     pub memory: Arc<Memory>,
     /// Each keeps a pointer to every credential.
     pub reactors: usize,
+    /// Credentials have ended since the reactors were last told so.
+    ended: Arc<AtomicBool>,
 }
 
 /// What a map takes for an entry of this type, at its worst: a table that has just doubled.
@@ -141,6 +147,11 @@ impl Office {
             scope.map_or(0, |scope| size_of::<Scope>() + scope.prefix.len() + 2 * size_of::<usize>());
         let own_bytes = size_of::<Credential>() + owner_bytes + 4 * size_of::<usize>();
         (own_bytes + scope_bytes) as u64 + self.reactors as u64 * slot_bytes::<(Id, Arc<Credential>)>()
+    }
+
+    /// Reactors have to be told that credentials have ended: they hold them still.
+    pub(super) fn note_ended(&self) {
+        self.ended.store(true, Ordering::Relaxed);
     }
 
     /// What a record with this name takes beside its credentials.
@@ -160,15 +171,22 @@ impl Ledger {
         reactors: usize,
         wall_seconds: u64,
     ) -> Result<Ledger, NoRandomness> {
-        let office =
-            Office { node_key: trust.node_key.clone(), epoch: trust.epoch.clone(), memory, reactors };
+        let ended = Arc::new(AtomicBool::new(false));
+        let (node_key, epoch) = (trust.node_key.clone(), trust.epoch.clone());
+        let office = Office { node_key, epoch, memory, reactors, ended: ended.clone() };
         Ok(Ledger {
+            ended,
             keys: Keys::new(office.clone()),
             apps: Apps::new(office, wall_seconds)?,
             node_key: trust.node_key.clone(),
             node_key_is_new: false,
             numbers_kept: None,
         })
+    }
+
+    /// Whether credentials have ended since this was last asked, so that all reactors have to be told.
+    pub fn take_ended(&mut self) -> bool {
+        self.ended.swap(false, Ordering::Relaxed)
     }
 
     /// Every credential, which each reactor has to learn when the ledger was restored.

@@ -20,12 +20,12 @@ use crate::raw::scan::{self, Plain};
 /// Longest fields that are kept, in bytes. A browser's are about that long.
 const FIELDS_BYTES_MAX: usize = 512;
 
-/// Where the target of a GET, and of a PUT, begins.
-const TARGET_AT: usize = 4;
+/// Where the target of a POST begins. That of a GET or PUT begins a byte earlier.
+const TARGET_AT_MAX: usize = 5;
 
 const LINE_END: &[u8] = b" HTTP/1.1\r\n";
 
-const _: () = assert!(TARGET_AT + TARGET_BYTES_MAX + LINE_END.len() + FIELDS_BYTES_MAX <= HEAD_BYTES_MAX);
+const _: () = assert!(TARGET_AT_MAX + TARGET_BYTES_MAX + LINE_END.len() + FIELDS_BYTES_MAX <= HEAD_BYTES_MAX);
 
 /// The fields of an earlier head. Wiped when it is dropped, since they may hold a token.
 pub struct Familiar {
@@ -55,16 +55,26 @@ impl fmt::Debug for Familiar {
 }
 
 impl Familiar {
-    /// Parses the head at the start of `buf` if it is a GET or PUT in HTTP/1.1 of a plain path with
-    /// the fields that are known.
+    /// Parses the head at the start of `buf` if it is a GET, PUT or POST in HTTP/1.1 of a plain path,
+    /// perhaps with a plain query, with the fields that are known.
     #[inline]
     pub fn parse(&self, buf: &[u8]) -> Option<Request> {
-        if self.length == 0 || buf.get(..TARGET_AT)? != self.request_line_start() {
+        if self.length == 0 {
             return None;
         }
-        let target = &buf[TARGET_AT..];
-        let Plain { length: target_len, escaped } = scan::plain(target)?;
-        let fields_at = TARGET_AT + target_len + LINE_END.len();
+        let target_at = target_at(self.request.method, buf)?;
+        let target = &buf[target_at..];
+        let Plain { length: path_len, escaped } = scan::plain(target)?;
+        let mut target_len = path_len;
+        let mut query = None;
+        if target.get(path_len) == Some(&b'?') {
+            let query_len = scan::plain(&target[path_len + 1..])?.length;
+            target_len += 1 + query_len;
+            if target_len <= TARGET_BYTES_MAX {
+                query = Some(Span::new(target_at + path_len + 1, query_len));
+            }
+        }
+        let fields_at = target_at + target_len + LINE_END.len();
         let length = usize::from(self.length);
         let known = target.first() == Some(&b'/')
             && target_len <= TARGET_BYTES_MAX
@@ -75,27 +85,21 @@ impl Familiar {
         }
         let mut request = self.request;
         request.move_fields(fields_at as u16);
-        request.path = Span::new(TARGET_AT, target_len);
+        request.path = Span::new(target_at, path_len);
+        request.query = query;
         request.escaped = escaped;
         Some(request)
-    }
-
-    fn request_line_start(&self) -> &'static [u8] {
-        match self.request.method {
-            Method::Put => b"PUT ",
-            _ => b"GET ",
-        }
     }
 
     /// Keeps the fields of a head that was parsed, if it is one that can be recognised again. False
     /// if not; then the ones before stay.
     pub fn keep(&mut self, request: &Request, head: &[u8]) -> bool {
-        let fields_at = TARGET_AT + request.path.len() + LINE_END.len();
+        let Some(target_at) = target_at(request.method, head) else { return false };
+        let query_len = request.query.map_or(0, |query| 1 + query.len());
+        let fields_at = target_at + request.path.len() + query_len + LINE_END.len();
         let fields = head.get(fields_at..usize::from(request.head_len)).unwrap_or_default();
-        let plain = matches!(request.method, Method::Get | Method::Put)
-            && request.version == Version::Http11
-            && request.path.range().start == TARGET_AT
-            && request.query.is_none()
+        let plain = request.version == Version::Http11
+            && request.path.range().start == target_at
             && head.get(..fields_at).is_some_and(|line| line.ends_with(LINE_END));
         if !plain || !(1..=FIELDS_BYTES_MAX).contains(&fields.len()) {
             return false;
@@ -104,6 +108,17 @@ impl Familiar {
         self.length = fields.len() as u16;
         self.request = request.moved_back(fields_at as u16);
         true
+    }
+}
+
+/// Where the target begins of a head with this method, if it is one that is recognised.
+#[inline]
+fn target_at(method: Method, head: &[u8]) -> Option<usize> {
+    match method {
+        Method::Get if head.starts_with(b"GET ") => Some(4),
+        Method::Put if head.starts_with(b"PUT ") => Some(4),
+        Method::Post if head.starts_with(b"POST ") => Some(5),
+        _ => None,
     }
 }
 
@@ -128,7 +143,7 @@ mod tests {
     #[test]
     fn the_same_fields_are_recognised_behind_another_path() {
         let familiar = familiar_with(format!("GET /api/kv/a HTTP/1.1\r\n{FIELDS}").as_bytes());
-        for path in ["/", "/api/kv/b", "/api/kv/a%20longer%20one", "//"] {
+        for path in ["/", "/api/kv/b", "/api/kv/a%20longer%20one", "//", "/?", "/a?b=%20&c", "/a%20?b"] {
             let head = format!("GET {path} HTTP/1.1\r\n{FIELDS}GET / HT");
             let parsed = parse_head(head.as_bytes(), &mut 0).unwrap();
             assert!(parsed.is_some());
@@ -136,7 +151,8 @@ mod tests {
         }
         for line in [
             "PUT / HTTP/1.1",
-            "GET /?q HTTP/1.1",
+            "GET /?q?r HTTP/1.1",
+            "POST / HTTP/1.1",
             "GET / HTTP/1.0",
             "GET x HTTP/1.1",
             "GET  / HTTP/1.1",
@@ -174,8 +190,9 @@ mod tests {
     /// Request lines and fields of all kinds, so that many heads are well-formed.
     fn heads() -> impl Strategy<Value = Vec<u8>> {
         let line = prop_oneof![
-            "(GET|PUT) /[ -~]{0,12} HTTP/1\\.1",
-            "(GET|PUT|HEAD|DELETE) [ -~]{0,4}/[a-z?#%]{0,6} HTTP/1\\.[01]",
+            "(GET|PUT|POST) /[ -~]{0,12} HTTP/1\\.1",
+            "(GET|PUT|POST) /[a-z]{0,3}[?]?[!-~]{0,9} HTTP/1\\.1",
+            "(GET|PUT|POST|HEAD|DELETE) [ -~]{0,4}/[a-z?#%]{0,6} HTTP/1\\.[01]",
             Just("\r\nGET /a HTTP/1.1".to_owned()),
         ];
         let field = prop_oneof![

@@ -161,7 +161,7 @@ impl Reactor {
                 lists: VecDeque::new(),
                 held_back: VecDeque::new(),
                 changes: 0,
-                list_budget: Budget::OF_A_TURN,
+                list_budget: Budget::of_a_turn(),
                 reading_bytes: 0,
             },
             loads: config.loads,
@@ -194,7 +194,7 @@ impl Reactor {
             self.core.handshakes_left = self.acceptor.as_ref().map_or(0, Acceptor::handshakes_per_turn);
             let mut woken = false;
             self.core.reading_bytes = READ_BYTES_PER_TURN;
-            self.core.list_budget = Budget::OF_A_TURN;
+            self.core.list_budget = Budget::of_a_turn();
             for event in &events {
                 match event.token() {
                     WAKER => woken = true,
@@ -241,6 +241,7 @@ impl Reactor {
         let busy = !self.ready.is_empty()
             || !self.core.scans.is_empty()
             || !self.core.lists.is_empty()
+            || self.core.api.is_busy()
             || self.shrinking;
         let mut timeout_ms = if busy { Some(0) } else { self.timers.sleep_ms(now.unix_ms) };
         let mut bound = |ms: Option<u64>| {

@@ -7,7 +7,9 @@
 //! have followed it. Keys know their database by its number, so a rename touches none of them; a number is
 //! never given twice.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::databases_kept::KeptChange;
@@ -87,47 +89,70 @@ pub enum NotChanged {
 /// The databases, as one core knows them.
 #[derive(Debug, Default)]
 pub struct Databases {
-    numbers: HashMap<Arc<str>, u32, ahash::RandomState>,
+    numbers: HashMap<Name, u32, ahash::RandomState>,
 }
+
+/// A name that is looked up by its bytes, which need not be looked at as characters for that.
+#[derive(Clone, Debug)]
+struct Name(Arc<str>);
+
+impl Borrow<[u8]> for Name {
+    fn borrow(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_bytes().hash(state);
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Name) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Name {}
 
 impl Databases {
     /// The namespace of the database of this name.
     pub fn namespace(&self, name: &[u8]) -> Option<Namespace> {
-        let name = std::str::from_utf8(name).ok()?;
         self.numbers.get(name).map(|number| Namespace::database(*number))
     }
 
     /// All names, in no order.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
-        self.numbers.keys()
+        self.numbers.keys().map(|Name(name)| name)
     }
 
     /// Follows a change.
     pub fn follow(&mut self, change: &DatabaseChange) {
         match change {
             DatabaseChange::Create { name, number } => {
-                self.numbers.insert(name.clone(), *number);
+                self.numbers.insert(Name(name.clone()), *number);
             }
             DatabaseChange::Rename { from, to } => {
-                if let Some(number) = self.numbers.remove(from) {
-                    self.numbers.insert(to.clone(), number);
+                if let Some(number) = self.numbers.remove(from.as_bytes()) {
+                    self.numbers.insert(Name(to.clone()), number);
                 }
             }
             DatabaseChange::Drop { name, .. } => {
-                self.numbers.remove(name);
+                self.numbers.remove(name.as_bytes());
                 if self.numbers.len() < self.numbers.capacity() / 4 {
                     self.numbers.shrink_to(2 * self.numbers.len());
                 }
             }
             DatabaseChange::DropAll => self.numbers = HashMap::default(),
             DatabaseChange::Empty { name, to, .. } => {
-                if let Some(number) = self.numbers.get_mut(name) {
+                if let Some(number) = self.numbers.get_mut(name.as_bytes()) {
                     *number = *to;
                 }
             }
             DatabaseChange::EmptyAll { first } => {
                 for (place, name) in (0..).zip(self.in_order()) {
-                    self.numbers.insert(name, first + place);
+                    self.numbers.insert(Name(name), first + place);
                 }
             }
         }
@@ -135,19 +160,18 @@ impl Databases {
 
     /// All names in the order of their numbers.
     pub(super) fn in_order(&self) -> Vec<Arc<str>> {
-        let mut all: Vec<(u32, &Arc<str>)> =
-            self.numbers.iter().map(|(name, number)| (*number, name)).collect();
+        let mut all: Vec<(u32, &Arc<str>)> = self.all().map(|(name, number)| (number, name)).collect();
         all.sort_unstable();
         all.into_iter().map(|(_, name)| name.clone()).collect()
     }
 
     pub(super) fn find(&self, name: &str) -> Option<(&Arc<str>, u32)> {
-        self.numbers.get_key_value(name).map(|(name, number)| (name, *number))
+        self.numbers.get_key_value(name.as_bytes()).map(|(Name(name), number)| (name, *number))
     }
 
     /// All names with their numbers, in no order.
     pub(super) fn all(&self) -> impl Iterator<Item = (&Arc<str>, u32)> {
-        self.numbers.iter().map(|(name, number)| (name, *number))
+        self.numbers.iter().map(|(Name(name), number)| (name, *number))
     }
 }
 
@@ -181,7 +205,10 @@ impl Registry {
         databases: &Databases,
         order: DatabaseOrder,
     ) -> Result<(Option<u32>, Option<DatabaseChange>), NotChanged> {
-        let find = |name: &str| databases.numbers.get_key_value(name).ok_or(NotChanged::Unknown);
+        let find = |name: &str| {
+            let found = databases.numbers.get_key_value(name.as_bytes()).ok_or(NotChanged::Unknown);
+            found.map(|(Name(name), number)| (name, number))
+        };
         let (number, change) = self.decide_upon(databases, order, find)?;
         if let Some(change) = &change {
             self.note(databases, change);
@@ -196,7 +223,7 @@ impl Registry {
         find: impl Fn(&str) -> Result<(&'d Arc<str>, &'d u32), NotChanged>,
     ) -> Result<(Option<u32>, Option<DatabaseChange>), NotChanged> {
         Ok(match order {
-            DatabaseOrder::Ensure(name) => match databases.numbers.get(&*name) {
+            DatabaseOrder::Ensure(name) => match databases.numbers.get(name.as_bytes()) {
                 Some(number) => (Some(*number), None),
                 None => {
                     let number = self.numbers_left(1)?;
@@ -213,7 +240,7 @@ impl Registry {
             }
             DatabaseOrder::Rename(from, to) => {
                 let (from, number) = find(&from)?;
-                if databases.numbers.contains_key(&*to) {
+                if databases.numbers.contains_key(to.as_bytes()) {
                     return Err(NotChanged::NameTaken);
                 }
                 match (self.bytes_of(&to), self.bytes_of(from)) {

@@ -466,7 +466,9 @@ impl ListTask {
 
 impl Budget {
     /// What a reactor may do in one turn, for however many calls.
-    pub const OF_A_TURN: Budget = Budget { values: LIST_VALUES_PER_TURN, bytes: LIST_BYTES_PER_TURN };
+    pub fn of_a_turn() -> Budget {
+        Budget { values: LIST_VALUES_PER_TURN, bytes: LIST_BYTES_PER_TURN }
+    }
 
     /// Whether there is nothing left of it.
     pub fn is_spent(&self) -> bool {
@@ -554,7 +556,7 @@ mod tests {
             .collect();
         let mut turns = 0;
         while !tasks.is_empty() {
-            let mut budget = Budget::OF_A_TURN;
+            let mut budget = Budget::of_a_turn();
             let before = tasks.len();
             tasks.retain_mut(|task| {
                 let done = shard.work_on(task, &mut budget, NOW);

@@ -371,12 +371,6 @@ impl Store {
         !expired
     }
 
-    /// Makes all entries of a namespace absent, at a cost that does not grow with their number.
-    /// Their memory returns as reclaiming and the sweep come past them.
-    pub fn drop_namespace(&mut self, namespace: Namespace) {
-        self.spaces.empty(namespace);
-    }
-
     /// What the store holds and did.
     pub fn stats(&self) -> Stats {
         Stats {

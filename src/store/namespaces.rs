@@ -287,6 +287,12 @@ impl Spaces {
 }
 
 impl Store {
+    /// Makes all entries of a namespace absent, at a cost that does not grow with their number.
+    /// Their memory returns as reclaiming and the sweep come past them.
+    pub fn drop_namespace(&mut self, namespace: Namespace) {
+        self.spaces.empty(namespace);
+    }
+
     /// Whether a namespace may be asked: any but that of a closed database. One that was emptied lately under
     /// another number may, by those who do not know yet, and has nothing.
     pub fn is_open(&self, namespace: Namespace) -> bool {

@@ -336,3 +336,120 @@ impl Store {
         looked_at
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::{Brought, Place, Scan, Sweep, SweptValue};
+    use crate::clock::{Now, Version};
+    use crate::limits::VALUE_COPY_BYTES_MAX;
+    use crate::op::{CONTENT_TYPE_DEFAULT, Encoding, KeyHasher, Namespace, Payload};
+    use crate::store::{NewEntry, Store, StoreConfig, WhenFull};
+
+    fn now() -> Now {
+        Now::from_unix_ms(1_000_000_000_000)
+    }
+
+    struct Bench {
+        store: Store,
+        hasher: KeyHasher,
+    }
+
+    fn bench() -> Bench {
+        let hasher = KeyHasher::seeded(5);
+        let config =
+            StoreConfig { memory_bytes: 64 << 20, value_bytes_max: 1 << 20, when_full: WhenFull::Reject };
+        Bench { store: Store::new(config, hasher.clone()).unwrap(), hasher }
+    }
+
+    impl Bench {
+        fn put(&mut self, namespace: Namespace, key: &str, value: &[u8]) {
+            let entry = NewEntry {
+                namespace,
+                key: key.as_bytes(),
+                hash: self.hasher.hash(namespace, key.as_bytes()),
+                version: Version(1),
+                expires_ms: None,
+                lock: None,
+                content_type: CONTENT_TYPE_DEFAULT,
+                encoding: Encoding::Identity,
+                value: Payload::Bytes(value),
+            };
+            self.store.write(&entry, now()).unwrap();
+        }
+
+        fn remove(&mut self, namespace: Namespace, key: &str) {
+            let hash = self.hasher.hash(namespace, key.as_bytes());
+            self.store.remove(namespace, key.as_bytes(), hash, now());
+        }
+
+        /// Sweeps a namespace in parts of these sizes, with something happening between them.
+        fn sweep(
+            &mut self,
+            namespace: Namespace,
+            brought: Brought,
+            (bytes_max, entries_max): (usize, usize),
+            mut between: impl FnMut(&mut Bench, usize),
+        ) -> (HashMap<String, Vec<u8>>, u64) {
+            let (mut found, mut count) = (HashMap::new(), 0);
+            let mut place = Some(Place::default());
+            let mut parts = 0;
+            while let Some(at) = place {
+                let mut scan = Scan::Sweep(Sweep::at(at, brought, b"", bytes_max, entries_max));
+                while !self.store.scan(namespace, &mut scan, 50, now()) {
+                    between(self, parts);
+                }
+                let Scan::Sweep(sweep) = scan else { panic!("another scan") };
+                assert!(sweep.found.len() <= entries_max);
+                count += sweep.count;
+                for swept in sweep.found {
+                    let name = String::from_utf8(swept.name).unwrap();
+                    let twice = found.insert(name.clone(), swept.value.to_vec());
+                    assert!(twice.is_none(), "{name} was brought twice");
+                    let is_large = matches!(swept.value, SweptValue::Large(_));
+                    assert_eq!(is_large, found[&name].len() > VALUE_COPY_BYTES_MAX);
+                }
+                place = sweep.next;
+                parts += 1;
+                between(self, parts);
+            }
+            (found, count)
+        }
+    }
+
+    #[test]
+    fn what_is_there_throughout_is_swept_once_however_small_the_parts_and_whatever_comes_and_goes() {
+        let mut bench = bench();
+        let (ours, other) = (Namespace(3), Namespace(4));
+        for number in 0..3_000 {
+            bench.put(ours, &format!("stays {number}"), format!("{number}").as_bytes());
+            bench.put(ours, &format!("goes {number}"), b"x");
+            bench.put(other, &format!("stays {number}"), b"other");
+        }
+        for number in 0..4 {
+            bench.put(ours, &format!("stays large {number}"), &vec![number; VALUE_COPY_BYTES_MAX + 1_000]);
+        }
+        let change = |bench: &mut Bench, part: usize| {
+            bench.put(ours, &format!("comes {part}"), b"y");
+            bench.remove(ours, &format!("goes {part}"));
+            bench.put(ours, &format!("stays {}", part % 3_000), format!("{}", part % 3_000).as_bytes());
+        };
+        for size in [(usize::MAX, 1), (1, usize::MAX), (5_000, 512), (usize::MAX, usize::MAX)] {
+            let (found, _) = bench.sweep(ours, Brought::Values, size, change);
+            let stays = found.iter().filter(|(name, _)| name.starts_with("stays"));
+            assert_eq!(stays.count(), 3_004, "{size:?}");
+            assert!(
+                (0..3_000).all(|number| found[&format!("stays {number}")] == number.to_string().as_bytes())
+            );
+            assert!((0..4).all(|number| found[&format!("stays large {number}")][0] == number));
+        }
+        let quiet = |_: &mut Bench, _: usize| {};
+        let (names, _) = bench.sweep(ours, Brought::Names, (1_000, 100), quiet);
+        let (_, count) = bench.sweep(ours, Brought::Count, (1, 1), quiet);
+        assert_eq!(names.len() as u64, count);
+        assert!(names.values().all(Vec::is_empty));
+        let (nothing, count) = bench.sweep(Namespace(9), Brought::Values, (1, 1), quiet);
+        assert_eq!((nothing.len(), count), (0, 0));
+    }
+}

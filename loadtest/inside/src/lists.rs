@@ -62,7 +62,7 @@ impl Core {
         let mut slices = Vec::new();
         loop {
             let before = thread_cpu_ns();
-            let done = self.shard.work_on(&mut task, &mut Budget::OF_A_TURN, NOW);
+            let done = self.shard.work_on(&mut task, &mut Budget::of_a_turn(), NOW);
             slices.push(thread_cpu_ns() - before);
             if done {
                 return (slices, task.take_outcome().expect("a task that is done"));
@@ -85,7 +85,7 @@ impl Core {
             .collect();
         let before = thread_cpu_ns();
         for task in &mut tasks {
-            while !self.shard.work_on(task, &mut Budget::OF_A_TURN, NOW) {}
+            while !self.shard.work_on(task, &mut Budget::of_a_turn(), NOW) {}
         }
         let each = (thread_cpu_ns() - before) as f64 / f64::from(ADDED);
         for task in &mut tasks {

@@ -80,13 +80,14 @@ impl Api {
         };
         let key = decode(body, key);
         let value = value.map(|value| decode(body, value));
-        match std::str::from_utf8(&body[key.clone()]) {
-            Ok(text) if (1..=KEY_BYTES_MAX).contains(&text.len()) => {}
-            Ok(_) => return Err(Problem::ParameterInvalid("key is 1 to 1024 bytes")),
-            Err(_) => return Err(Problem::ParameterInvalid("key is UTF-8")),
+        if !is_text(&body[key.clone()]) {
+            return Err(Problem::ParameterInvalid("key is UTF-8"));
+        }
+        if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
+            return Err(Problem::ParameterInvalid("key is 1 to 1024 bytes"));
         }
         if let Some(value) = value.clone().filter(|_| !is_json)
-            && std::str::from_utf8(&body[value]).is_err()
+            && !is_text(&body[value])
         {
             return Err(Problem::ParameterInvalid("value is UTF-8"));
         }
@@ -176,6 +177,7 @@ impl Api {
     }
 
     /// Answers a call.
+    #[allow(clippy::too_many_arguments)] // the connection's state and the answer's room
     pub(in super::super) fn answer_entry<'a>(
         &mut self,
         request: &Request,
@@ -291,6 +293,11 @@ pub(in super::super) fn data_set() -> Vec<u8> {
 
 /// The status of both.
 pub(in super::super) const STATUS: Status = Status::Ok;
+
+/// Whether it is UTF-8. Nearly all is ASCII, which is faster told.
+fn is_text(bytes: &[u8]) -> bool {
+    bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()
+}
 
 fn is_multipart(request: &Request, head: &[u8]) -> bool {
     let is = |value| fields::is_type(value, b"multipart/form-data");

@@ -29,6 +29,7 @@ const fn post(path: &'static str, verb: DatabaseVerb, doc: &'static Doc) -> Rout
 const DONE: (u16, &str) = (200, "A sentence that it is done");
 const BAD_BODY: (u16, &str) = (400, "The body cannot be read, or a field is missing");
 const NO_DATABASE: (u16, &str) = (404, "No such database");
+const SEALED: (u16, &str) = (403, "The value is sealed with another key, or the credential lacks a grant");
 const FULL: (u16, &str) = (507, "There is no room");
 const DATABASE: &str = "`database_name`";
 
@@ -58,12 +59,7 @@ pub const ROWS: [Route; 16] = [
             summary: "Read the value of a key; null if there is none",
             query: &[],
             body: "`database_name`, `key`, `encryption_key`?",
-            answers: &[
-                (200, "The value"),
-                BAD_BODY,
-                (403, "The value is sealed with another key"),
-                NO_DATABASE,
-            ],
+            answers: &[(200, "The value"), BAD_BODY, SEALED, NO_DATABASE],
         },
     ),
     post(
@@ -187,7 +183,7 @@ pub const ROWS: [Route; 16] = [
             answers: &[
                 (200, "What came of it"),
                 (400, "The query cannot be read; the message says at which byte"),
-                (403, "The value is sealed with another key"),
+                SEALED,
                 NO_DATABASE,
                 (409, "Another database has the name"),
                 FULL,

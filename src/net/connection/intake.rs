@@ -430,7 +430,8 @@ impl Connection {
     /// one that concerns several cores it does not: that may change what there is.
     #[inline]
     fn shorten(&mut self, request: &Request, at: u32, call: &mut Call, body: &Body, core: &Core) -> State {
-        if let (Body::InBlock { at: body_at, length }, Call::Gather(_), true, Some(block)) =
+        // One that was thrown away, or is empty, is nowhere.
+        if let (Body::InBlock { at: body_at, length: length @ 1.. }, Call::Gather(_), true, Some(block)) =
             (body, &call, self.only_keys, self.block.as_deref_mut())
         {
             let (head, behind) = block.split_at_mut(*body_at as usize);

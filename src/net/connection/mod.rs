@@ -128,7 +128,7 @@ pub struct Connection {
     end: u32,
     /// How far an incomplete head was searched for its end.
     scanned: usize,
-    /// The fields of its last GET and of its last PUT.
+    /// The fields of its last GET, and of its last PUT or POST.
     known: Option<Box<[Known; 2]>>,
     /// The unparsed input is the beginning of a head, or a head that nobody is let in by yet.
     partial: bool,

@@ -48,7 +48,7 @@ impl Reactor {
     /// Goes on with the calls that take several turns, the first one first. They have a budget of their own,
     /// or new calls could keep them waiting for ever.
     pub(super) fn work_on_lists(&mut self) {
-        self.core.list_budget = Budget::OF_A_TURN;
+        self.core.list_budget = Budget::of_a_turn();
         while !self.core.list_budget.is_spent() {
             let Core { lists, shard, list_budget, now, .. } = &mut self.core;
             let Some((_, job)) = lists.front_mut() else { return };
