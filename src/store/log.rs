@@ -23,7 +23,7 @@ const SEGMENT_BYTES_MAX: u64 = 1_024 * 1_024;
 
 /// A shard has at least this many segments, unless they would be too small: the spare and the open ones
 /// hold little, and with fewer they would be a large part of it.
-const SEGMENTS_AIM: u64 = 256;
+const SEGMENTS_AIM: u64 = 512;
 
 /// Positions have this many bits, so that two bits of a slot are left for how often it was read.
 pub const POSITION_BITS: u32 = 30;
