@@ -34,7 +34,7 @@ pub const BLOCK_BYTES: usize = 32 * 1_024;
 pub const SMALL_BLOCK_BYTES: usize = 2 * 1_024;
 
 /// Values up to this size travel by copy; larger ones are shared and sent from where they lie.
-pub const VALUE_COPY_BYTES_MAX: usize = 64 * 1_024;
+pub const VALUE_COPY_BYTES_MAX: usize = 32 * 1_024;
 
 /// Answers up to this size are copied next to their head; longer ones are sent with `writev`.
 pub const ANSWER_COPY_BYTES_MAX: usize = 8 * 1_024;

@@ -27,6 +27,7 @@ use crate::net::{
     SocketFile, Steering, Timeouts, connect, steer,
 };
 use crate::op::KeyHasher;
+use crate::raw::image;
 use crate::shard::{Doorbell, Mesh, Registry, Shard};
 use crate::store::{Store, StoreConfig};
 
@@ -57,6 +58,9 @@ enum Event {
 /// Reads the settings again and hands them to its argument if they are good, which returns when they are
 /// in force. Says in a few words what came of it.
 pub type Reload<'r> = dyn FnMut(&mut dyn FnMut(&Settings)) -> String + 'r;
+
+/// Time after which the start is over in every thread, and nothing is left of it to be run.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// How long a reload waits for the reactors. They take a turn; a machine may be busy.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
@@ -288,8 +292,20 @@ impl Node {
         let clock = Clock::start();
         let mut running = self.bells.len();
         let mut deadline_ms = None;
+        let mut settled = false;
         loop {
             let event = match deadline_ms {
+                None if !settled => {
+                    settled = true;
+                    match self.events.recv_timeout(SETTLED) {
+                        Err(RecvTimeoutError::Timeout) => {
+                            // What only the start needed would be most of the code in memory, several MiB.
+                            image::give_back();
+                            continue;
+                        }
+                        event => event,
+                    }
+                }
                 None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(deadline_ms) => {
                     let left = u64::saturating_sub(deadline_ms, clock.now().unix_ms);

@@ -198,7 +198,8 @@ pub enum Call {
 pub struct KeyCall {
     /// The space the key belongs to.
     pub namespace: Namespace,
-    /// The decoded key, in the request's head.
+    /// The decoded key, in the request's head; of an entry of a database in its body, of a write of an item too
+    /// with its quotes.
     pub key: Span,
     /// Hash of namespace and key: the owner is [`KeyHasher::owner`] of it.
     pub hash: u64,
@@ -206,12 +207,10 @@ pub struct KeyCall {
     pub verb: Verb,
     /// What the caller may.
     pub grants: Grants,
-    /// Most bytes that the body may have.
-    pub body_bytes_max: u64,
     /// A counter goes down; known once [`Api::operation`] has read the body.
     down: bool,
-    /// The item that a body writes, whose key it has.
-    item: Option<light::item::EntryText>,
+    /// Of what a body writes, the rest of what it says.
+    item: light::item::EntryText,
 }
 
 impl KeyCall {
@@ -262,12 +261,14 @@ impl Call {
         }
     }
 
-    /// Most bytes that the body may have.
-    pub fn body_bytes_max(&self) -> u64 {
+    /// The body that its route takes.
+    fn body(&self) -> Body {
         match self {
-            Call::Key(call) => call.body_bytes_max,
-            Call::Gather(call) => call.body_bytes_max,
-            Call::Page(_) => limits::DRAIN_BYTES_MAX,
+            Call::Key(KeyCall { verb: Verb::Put, .. }) => Body::Value,
+            Call::Key(KeyCall { verb: Verb::Patch, .. }) => Body::Words,
+            Call::Gather(GatherCall { body, .. }) => *body,
+            Call::Key(KeyCall { verb: Verb::Item(ItemVerb::Write) | Verb::Database(_), .. }) => Body::Request,
+            Call::Key(_) | Call::Page(_) => Body::Ignored,
         }
     }
 }
@@ -371,7 +372,6 @@ impl Api {
         };
         let (grants, scope) = self.authorize(request, head, route, remembered, vouched)?;
         self.check_declared(request, route.body)?;
-        let body_bytes_max = self.body_bytes_max(route.body);
         let Endpoint::Key(verb) = route.endpoint else {
             match route.endpoint {
                 Endpoint::Light(verb) => {
@@ -386,6 +386,7 @@ impl Api {
             }
             let is_scoped = scope.is_some();
             let (task, body, trusted_uid) = (Task::List, route.body, remembered.trusted_uid());
+            let body_bytes_max = self.body_bytes_max(body);
             return Ok(other_call(
                 route,
                 GatherCall { grants, body_bytes_max, task, body, is_scoped, trusted_uid },
@@ -397,7 +398,8 @@ impl Api {
         }
         let hash = self.hasher.hash(Namespace::KV, key.of(head));
         let namespace = Namespace::KV;
-        Ok(Call::Key(KeyCall { namespace, key, hash, verb, grants, body_bytes_max, down: false, item: None }))
+        let item = light::item::EntryText::NONE;
+        Ok(Call::Key(KeyCall { namespace, key, hash, verb, grants, down: false, item }))
     }
 
     /// Checks credential and grant, and says what the caller may and to which keys it is limited.
@@ -505,15 +507,17 @@ impl Api {
         }
     }
 
-    /// What to refuse a body with that turns out to be longer than [`Call::body_bytes_max`].
+    /// Most bytes that the body of a call may turn out to have.
+    pub fn call_body_bytes_max(&self, call: &Call) -> u64 {
+        match call {
+            Call::Gather(call) => call.body_bytes_max,
+            Call::Key(_) | Call::Page(_) => self.body_bytes_max(call.body()),
+        }
+    }
+
+    /// What to refuse a body with that turns out to be longer than [`Api::call_body_bytes_max`].
     pub fn overlong(&self, call: &Call) -> Problem {
-        self.body_too_large(match call {
-            Call::Key(KeyCall { verb: Verb::Put, .. }) => Body::Value,
-            Call::Key(KeyCall { verb: Verb::Patch, .. }) => Body::Words,
-            Call::Gather(GatherCall { body, .. }) => *body,
-            Call::Key(KeyCall { verb: Verb::Item(ItemVerb::Write) | Verb::Database(_), .. }) => Body::Request,
-            Call::Key(_) | Call::Page(_) => Body::Ignored,
-        })
+        self.body_too_large(call.body())
     }
 
     /// Whether a head ends with the blank line alone: see [`Api::end`].

@@ -119,9 +119,9 @@ impl Upload {
     }
 
     /// The complete body.
-    pub fn finish(self) -> Body {
+    pub fn finish(self: Box<Self>) -> Body {
         match self.bytes {
-            Gathered::Small(bytes) => Body::Small { bytes, _reserved: self.reservation },
+            Gathered::Small(_) => Body::Small(self),
             Gathered::Large(bytes) => Body::Large(bytes.freeze()),
         }
     }
@@ -185,13 +185,8 @@ pub enum Body {
         /// Bytes.
         length: u32,
     },
-    /// Beside the block, reserved as long as they are here.
-    Small {
-        /// Up to [`VALUE_COPY_BYTES_MAX`].
-        bytes: Vec<u8>,
-        /// What they draw on the memory of the node.
-        _reserved: Reservation,
-    },
+    /// Up to [`VALUE_COPY_BYTES_MAX`] beside the block, reserved as long as they are here.
+    Small(Box<Upload>),
     /// More than that, to be shared with the store. Counted by itself.
     Large(Large),
 }
@@ -204,7 +199,7 @@ impl Body {
     pub fn payload<'a>(&'a self, block: &'a [u8]) -> Payload<'a> {
         match self {
             Body::InBlock { at, length } => Payload::Bytes(&block[*at as usize..][..*length as usize]),
-            Body::Small { bytes, .. } => Payload::Bytes(bytes),
+            Body::Small(upload) => Payload::Bytes(upload.bytes.bytes()),
             Body::Large(large) => Payload::Large(large),
         }
     }

@@ -463,9 +463,15 @@ impl Reactor {
                 None => break,
             }
         }
-        let hashes = || asked[..asked_count].iter().flatten().filter_map(|job| job.hash());
-        hashes().for_each(|hash| self.core.shard.prefetch_index(hash));
-        hashes().for_each(|hash| self.core.shard.prefetch_entry(hash));
+        let keys = || {
+            let jobs = asked[..asked_count].iter().flatten();
+            jobs.filter_map(|job| job.hash().map(|hash| (hash, job.reads())))
+        };
+        keys().for_each(|(hash, _)| self.core.shard.prefetch_index(hash));
+        keys().for_each(|(hash, reads)| match reads {
+            true => self.core.shard.prefetch_value(hash),
+            false => self.core.shard.prefetch_entry(hash),
+        });
         for job in asked[..asked_count].iter_mut().filter_map(Option::take) {
             self.execute(peer, job);
         }

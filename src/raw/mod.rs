@@ -2,6 +2,7 @@
 //! be used safely, and says with every block whose promise it rests on.
 #![allow(unsafe_code)]
 
+pub mod image;
 pub mod pages;
 pub mod prefetch;
 pub mod region;

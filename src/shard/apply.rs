@@ -94,6 +94,11 @@ impl Shard {
         self.store.prefetch_entry(hash);
     }
 
+    /// The same for a key whose value will be read.
+    pub fn prefetch_value(&self, hash: u64) {
+        self.store.prefetch_value(hash);
+    }
+
     /// Gives back some of the room of expired entries. A bounded piece of work for each turn.
     pub fn sweep(&mut self, now: Now) {
         self.store.sweep(now);

@@ -301,6 +301,11 @@ impl Job {
         }
     }
 
+    /// Whether it asks for a value, for prefetching.
+    pub fn reads(&self) -> bool {
+        matches!(&self.work, Work::Asked(Asked { action: AskedAction::Get, .. }))
+    }
+
     /// The operation asked for, if it is one.
     pub fn operation(&self) -> Option<Operation<'_>> {
         let Work::Asked(asked) = &self.work else { return None };

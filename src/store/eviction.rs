@@ -211,12 +211,13 @@ impl Store {
         {
             self.thin_out(hash, now);
         }
-        if self.is_short_of(need) {
+        let mut outside = self.outside_bytes(need);
+        if self.is_short_of(need, outside) {
             self.reclaim_for(need, now)?;
+            outside = self.outside_bytes(need);
         }
         // Free segments whose memory is still committed make way for memory outside the log.
-        let outside = self.outside_bytes(need);
-        while self.memory_bytes() + outside + self.commit_bytes(need) > self.config.memory_bytes {
+        while self.log.committed_bytes() + outside + self.commit_bytes(need) > self.config.memory_bytes {
             if !self.log.cool_one() {
                 break;
             }
@@ -292,7 +293,7 @@ impl Store {
     fn reclaim_for(&mut self, need: &Need, now: Now) -> Result<(), WriteError> {
         let patience = WALK_PATIENCE_BYTES + 4 * need.large_bytes as usize;
         let mut walked = 0;
-        while self.is_short_of(need) {
+        while self.is_short_of(need, self.outside_bytes(need)) {
             if self.lists.free_slice(LIST_PAGES_FOR_ROOM) {
                 continue;
             }
@@ -328,19 +329,19 @@ impl Store {
         self.config.memory_bytes.saturating_sub(self.occupied_bytes()) >> self.log.segment_shift()
     }
 
-    fn is_short_of(&self, need: &Need) -> bool {
+    fn is_short_of(&self, need: &Need, outside_bytes: u64) -> bool {
         let segments = if self.log.fits(need.queue, need.entry_len_max) { 1 } else { 2 };
-        let wanted = self.outside_bytes(need) + segments * self.log.segment_bytes();
-        self.occupied_bytes() + wanted > self.config.memory_bytes
+        let log_bytes = self.log.used_bytes() + segments * self.log.segment_bytes();
+        log_bytes + outside_bytes > self.config.memory_bytes
     }
 
-    /// Memory outside the log that a write may take. Asked anew after each step of reclaiming, which
-    /// changes what the tables of the index have in reserve.
+    /// Memory outside the log, with what a write may take of it. Asked anew after each step of reclaiming,
+    /// which changes what the tables of the index have in reserve.
     fn outside_bytes(&self, need: &Need) -> u64 {
         let tables = need.inserts.map_or(0, |(namespace, hash)| {
             self.index.growth_bytes(hash) + self.spaces.growth_bytes(namespace)
         });
-        need.large_bytes + tables + TABLES_SLACK_BYTES
+        self.beside_log_bytes() + need.large_bytes + tables + TABLES_SLACK_BYTES
     }
 
     /// Memory that opening a segment for a write commits.

@@ -253,6 +253,12 @@ impl Store {
         self.index.for_each_candidate(hash, |position| self.log.prefetch(position));
     }
 
+    /// The same for a hash whose value will be read.
+    #[inline]
+    pub fn prefetch_value(&self, hash: u64) {
+        self.index.for_each_candidate(hash, |position| self.log.prefetch_whole(position));
+    }
+
     /// The entry of a key, unless it is absent or past its time. Counts as a use of it.
     #[inline]
     pub fn find(&self, namespace: Namespace, key: &[u8], hash: u64, now: Now) -> Option<View<'_>> {

@@ -98,26 +98,11 @@ impl Api {
             _ => EntryVerb::Get,
         };
         let hash = self.hasher.hash(namespace, &body[key.clone()]);
-        let text =
-            EntryText { key: Span::within(key), value: Span::within(value.unwrap_or(0..0)), ttl: None };
-        self.go_short(call, namespace, hash, verb, text);
+        let item = EntryText { value: Span::within(value.unwrap_or(0..0)), ttl: None };
+        let Call::Gather(GatherCall { grants, .. }) = *call else { return Ok(()) };
+        let (key, verb) = (Span::within(key), Verb::Database(verb));
+        *call = Call::Key(KeyCall { namespace, key, hash, verb, grants, down: false, item });
         Ok(())
-    }
-
-    fn go_short(&self, call: &mut Call, namespace: Namespace, hash: u64, verb: EntryVerb, text: EntryText) {
-        let Call::Gather(GatherCall { grants, body_bytes_max, .. }) = *call else { return };
-        let verb = Verb::Database(verb);
-        let key = Span::EMPTY;
-        *call = Call::Key(KeyCall {
-            namespace,
-            key,
-            hash,
-            verb,
-            grants,
-            body_bytes_max,
-            down: false,
-            item: Some(text),
-        });
     }
 
     /// Finds a database by its name as a form or JSON has it, if that is plain enough.
@@ -140,11 +125,8 @@ impl Api {
         body: Payload<'a>,
         room: &'a mut Vec<u8>,
     ) -> Operation<'a> {
-        let (body, text) = match (body, call.item) {
-            (Payload::Bytes(body), Some(text)) => (body, text),
-            _ => (&b""[..], EntryText { key: Span::EMPTY, value: Span::EMPTY, ttl: None }),
-        };
-        let value = text.value.of(body);
+        let body = body.bytes();
+        let value = call.item.value.of(body);
         let put = |value| {
             let value = Payload::Bytes(value);
             Action::Put {
@@ -167,7 +149,7 @@ impl Api {
         };
         Operation {
             namespace: call.namespace,
-            key: text.key.of(body),
+            key: call.key.of(body),
             hash: call.hash,
             action,
             condition: Condition::default(),
@@ -199,7 +181,7 @@ impl Api {
                 } else if seal::work_bytes(kept) > VALUE_COPY_BYTES_MAX {
                     return Tail::Decode(Decode::of_database(entry));
                 } else {
-                    let name = call.item.map_or(&b""[..], |text| text.key.of(body));
+                    let name = call.key.of(body);
                     match seal::open(kept, name, None) {
                         Ok(text) => {
                             self.begin_json(request, head, text.len(), close, out);

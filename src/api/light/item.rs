@@ -2,6 +2,8 @@
 //!
 //! A value is kept as the text of the JSON that it came as, and answered as that text.
 
+use std::num::NonZeroU32;
+
 use crate::http::{Method, Request, Span, Status, response};
 use crate::limits::ANSWER_COPY_BYTES_MAX;
 use crate::op::{Action, Condition, Encoding, Expiry, Namespace, Operation, Outcome, Payload};
@@ -11,12 +13,18 @@ use super::super::{Api, Call, GatherCall, KeyCall, Tail, Task, Verb, json, kv, p
 use super::body::{Fields, Reader};
 use super::{App, ItemVerb, LightVerb, absent, begin, check_key};
 
-/// Where key and value are in the body of a write, with their quotes, and what becomes of it.
+/// What the body of a write says beside the key. Small, since there is one with every request of a key.
 #[derive(Clone, Copy, Debug)]
 pub struct EntryText {
-    pub(in super::super) key: Span,
+    /// Where the value is, with its quotes.
     pub(in super::super) value: Span,
-    pub(in super::super) ttl: Option<u32>,
+    /// In seconds.
+    pub(in super::super) ttl: Option<NonZeroU32>,
+}
+
+impl EntryText {
+    /// Of what is no write.
+    pub const NONE: EntryText = EntryText { value: Span::EMPTY, ttl: None };
 }
 
 /// Longest body that goes the short way.
@@ -49,13 +57,12 @@ impl Api {
         let namespace = Namespace::items(number);
         *call = Call::Key(KeyCall {
             namespace,
-            key: Span::EMPTY,
-            hash: self.hasher.hash(namespace, key),
+            key,
+            hash: self.hasher.hash(namespace, unquoted(key.of(body))),
             verb: Verb::Item(ItemVerb::Write),
             grants: gather.grants,
-            body_bytes_max: gather.body_bytes_max,
             down: false,
-            item: Some(item),
+            item,
         });
     }
 
@@ -67,15 +74,14 @@ impl Api {
         verb: ItemVerb,
         body: Payload<'a>,
     ) -> Operation<'a> {
-        let (key, action) = match (verb, call.item, body) {
-            (ItemVerb::Write, Some(item), Payload::Bytes(body)) => {
-                let key = item.key.of(body);
-                let value = Payload::Bytes(item.value.of(body));
-                let expiry = item.ttl.map_or(self.default_expiry, Expiry::Seconds);
+        let (key, action) = match (verb, body) {
+            (ItemVerb::Write, Payload::Bytes(body)) => {
+                let value = Payload::Bytes(call.item.value.of(body));
+                let expiry = call.item.ttl.map_or(self.default_expiry, |ttl| Expiry::Seconds(ttl.get()));
                 let action = Action::Put { value, content_type: None, encoding: Encoding::Identity, expiry };
-                (&key[1..key.len() - 1], action)
+                (unquoted(call.key.of(body)), action)
             }
-            (ItemVerb::Delete, ..) => (call.key.of(head), Action::Delete { answer_value: false }),
+            (ItemVerb::Delete, _) => (call.key.of(head), Action::Delete { answer_value: false }),
             _ => (call.key.of(head), Action::Get),
         };
         Operation {
@@ -101,7 +107,7 @@ impl Api {
         close: bool,
         out: &mut Vec<u8>,
     ) -> Tail<'a> {
-        let key = call.key.of(head);
+        let key = call.key.of(if verb == ItemVerb::Write { body } else { head });
         let mut told = Vec::new();
         let status = match (verb, *outcome) {
             (ItemVerb::Exists, Outcome::Found(_)) => return self.tell(request, head, EXISTS, close, out),
@@ -118,13 +124,8 @@ impl Api {
                 };
             }
             (ItemVerb::Write, Outcome::Created(_) | Outcome::Updated(_)) => {
-                return match call.item {
-                    Some(item) => {
-                        let key = Shown::Quoted(item.key.of(body));
-                        self.tell_item(request, head, key, item.value.of(body), close, out)
-                    }
-                    None => Tail::None,
-                };
+                let key = Shown::Quoted(key);
+                return self.tell_item(request, head, key, call.item.value.of(body), close, out);
             }
             (ItemVerb::Delete, Outcome::Deleted(_)) => {
                 begin(&mut told);
@@ -253,24 +254,30 @@ impl Shown<'_> {
 
 /// Reads a body that has nothing unusual: its key stands for itself, its value is a primitive. What does
 /// is read again on the long way, which says what is wrong with it.
-fn plain_item(body: &[u8]) -> Option<(EntryText, &[u8])> {
+fn plain_item(body: &[u8]) -> Option<(EntryText, Span)> {
     let mut reader = Reader::new();
     let true = reader.read(body, usize::MAX).ok()? else { return None };
     let Fields { key, value, ttl, .. } = reader.fields().ok()?;
     let (key, value) = (key?, value?);
-    let characters = match &body[key.clone()] {
-        [b'"', characters @ .., b'"'] if memchr::memchr(b'\\', characters).is_none() => characters,
+    match &body[key.clone()] {
+        [b'"', characters @ .., b'"'] if memchr::memchr(b'\\', characters).is_none() => {
+            check_key(characters).ok()?;
+        }
         _ => return None,
-    };
-    check_key(characters).ok()?;
+    }
     if matches!(body[value.start], b'{' | b'[') {
         return None;
     }
     let ttl = match ttl {
-        Some(ttl) => Some(patch::seconds(&body[ttl])?),
+        Some(ttl) => Some(NonZeroU32::new(patch::seconds(&body[ttl])?)?),
         None => None,
     };
-    Some((EntryText { key: Span::within(key), value: Span::within(value), ttl }, characters))
+    Some((EntryText { value: Span::within(value), ttl }, Span::within(key)))
+}
+
+/// The characters of a plain text of JSON.
+fn unquoted(text: &[u8]) -> &[u8] {
+    &text[1..text.len() - 1]
 }
 
 /// Reads a time-to-live: a number of seconds, or a string that is one; `null` is none.

@@ -92,27 +92,18 @@ impl Api {
         body: Body,
     ) -> Result<Call, Problem> {
         let app = app(request, head, scope)?;
-        let body_bytes_max = self.body_bytes_max(body);
         match (verb, app) {
             (LightVerb::Item(item), App::Known(number)) if item != ItemVerb::Write => {
                 let key = key_of_query(request, head)?;
                 let namespace = Namespace::items(number);
                 let hash = self.hasher.hash(namespace, key.of(head));
                 let verb = Verb::Item(item);
-                Ok(Call::Key(KeyCall {
-                    namespace,
-                    key,
-                    hash,
-                    verb,
-                    grants,
-                    body_bytes_max,
-                    down: false,
-                    item: None,
-                }))
+                let item = item::EntryText::NONE;
+                Ok(Call::Key(KeyCall { namespace, key, hash, verb, grants, down: false, item }))
             }
             (verb, app) => Ok(Call::Gather(GatherCall {
                 grants,
-                body_bytes_max,
+                body_bytes_max: self.body_bytes_max(body),
                 task: Task::Light(verb, app),
                 body,
                 is_scoped: false,

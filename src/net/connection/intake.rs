@@ -215,7 +215,7 @@ impl Connection {
         // A head that begins in the same turn has its own time.
         self.deadline = Deadline::Idle;
         match admitted {
-            Ok(call) => self.admitted(request, call, core, id),
+            Ok(call) => self.admitted(&request, call, core, id),
             Err(Problem::PasswordUnproven) if self.proof == Proof::None => {
                 let head = &input[..usize::from(request.head_len)];
                 match core.api.proof(&request, head) {
@@ -246,29 +246,24 @@ impl Connection {
     }
 
     /// Queues an admitted request and finds out where its body goes.
-    fn admitted(&mut self, request: Request, call: Call, core: &mut Core, id: u32) {
+    #[inline]
+    fn admitted(&mut self, request: &Request, call: Call, core: &mut Core, id: u32) {
         let close = !request.keep_alive || core.draining;
         let head_bytes = u32::from(request.head_len);
-        let mut slot = Slot {
-            request,
-            at: self.start,
-            call: Some(call),
-            body: Body::EMPTY,
-            close,
-            state: State::Incomplete,
-        };
+        let mut at = self.start;
+        let slot = |at, body, state| Slot { request: *request, at, call: Some(call), body, close, state };
         let body_bytes = match request.framing {
             Framing::None | Framing::Sized(0) => {
                 self.start += head_bytes;
-                slot.state = self.destination(&call, core);
-                self.push(slot, core);
+                let state = self.destination(&call, core);
+                self.push(slot(at, Body::EMPTY, state), core);
                 self.settled(close, core, id);
                 return;
             }
             // Nobody wants it, so nobody has to keep it.
             Framing::Sized(left) if !call.takes_body() && !request.expect_continue && !close => {
                 self.start += head_bytes;
-                self.push(slot, core);
+                self.push_rare(slot(at, Body::EMPTY, State::Incomplete), core);
                 self.complete(Body::EMPTY, core, id);
                 self.intake = Intake::Skip { left };
                 self.begin_body_deadline(core);
@@ -283,7 +278,7 @@ impl Connection {
         let is_large = self.block.as_ref().is_some_and(|block| block.len() == BLOCK_BYTES);
         if is_large && !fits(self.start) && self.queue.is_none() && fits(0) {
             self.compact();
-            slot.at = 0;
+            at = 0;
         }
         let body_at = self.start + head_bytes;
         // A body has at least a byte, so one that has begun to come needs no invitation.
@@ -293,30 +288,31 @@ impl Connection {
         match body_bytes {
             // All of it came with its head.
             Some(bytes) if is_in_block && body_at + bytes as u32 <= self.end => {
-                slot.body = Body::InBlock { at: body_at, length: bytes as u32 };
-                let mut call = call;
-                slot.state = self.shorten(&slot.request, slot.at, &mut call, &slot.body, core);
-                slot.call = Some(call);
+                let body = Body::InBlock { at: body_at, length: bytes as u32 };
+                let state = self.destination(&call, core);
                 self.start = body_at + bytes as u32;
-                self.push(slot, core);
+                self.push(slot(at, body, state), core);
                 self.settled(close, core, id);
                 return;
             }
             Some(bytes) if is_in_block => {
-                self.push(slot, core);
+                self.push_rare(slot(at, Body::EMPTY, State::Incomplete), core);
                 self.intake = Intake::InBlock { body_at, length: bytes as u32 };
             }
             Some(bytes) => match Upload::sized(bytes, &core.memory) {
                 Ok(upload) => {
-                    self.push(slot, core);
+                    self.push_rare(slot(at, Body::EMPTY, State::Incomplete), core);
                     self.intake = Intake::Upload(Box::new(upload));
                 }
-                Err(_) => self.refuse(Some(slot), Problem::Busy, core),
+                Err(_) => {
+                    let slot = slot(at, Body::EMPTY, State::Incomplete);
+                    self.refuse(Some(slot), Problem::Busy, core);
+                }
             },
             None => {
                 let decoder = BodyDecoder::new(Framing::Chunked);
-                let upload = Upload::chunked(decoder, call.body_bytes_max(), &core.memory);
-                self.push(slot, core);
+                let upload = Upload::chunked(decoder, core.api.call_body_bytes_max(&call), &core.memory);
+                self.push_rare(slot(at, Body::EMPTY, State::Incomplete), core);
                 self.intake = Intake::Upload(Box::new(upload));
             }
         }
@@ -374,12 +370,12 @@ impl Connection {
                 if slot.close {
                     self.intake = Intake::Closed;
                 }
-                self.push(slot, core);
+                self.push_rare(slot, core);
             }
             Framing::Sized(left) if left <= DRAIN_BYTES_MAX && !request.expect_continue && !slot.close => {
                 self.intake = Intake::Skip { left };
                 self.begin_body_deadline(core);
-                self.push(slot, core);
+                self.push_rare(slot, core);
             }
             Framing::Sized(_) | Framing::Chunked => self.refuse(Some(slot), problem, core),
         }
@@ -399,14 +395,20 @@ impl Connection {
         slot.state = State::Refused(problem);
         self.continue_due = false;
         self.intake = Intake::Closed;
-        self.push(slot, core);
+        self.push_rare(slot, core);
         self.stage = Stage::ClosingUnread;
     }
 
-    #[inline]
+    /// Inlined, so that a slot is put together where it stays: as a call it took fifty instructions more.
+    #[inline(always)]
     fn push(&mut self, slot: Slot, core: &mut Core) {
         self.only_reads &= slot.is_read();
         self.queue.get_or_insert_with(|| core.buffers.queue()).push_back(slot);
+    }
+
+    #[inline(never)]
+    fn push_rare(&mut self, slot: Slot, core: &mut Core) {
+        self.push(slot, core);
     }
 
     /// The newest slot has its body: it leaves for the core that owns its key, or waits for its turn
@@ -474,17 +476,20 @@ impl Connection {
 
     /// Prefetches the index lines that the queued requests will look at.
     pub fn prefetch_index(&self, core: &Core) {
-        self.hashes().for_each(|hash| core.shard.prefetch_index(hash));
+        self.keys().for_each(|(hash, _)| core.shard.prefetch_index(hash));
     }
 
     /// Prefetches the entries that the queued requests will look at.
     pub fn prefetch_entries(&self, core: &Core) {
-        self.hashes().for_each(|hash| core.shard.prefetch_entry(hash));
+        self.keys().for_each(|(hash, reads)| match reads {
+            true => core.shard.prefetch_value(hash),
+            false => core.shard.prefetch_entry(hash),
+        });
     }
 
-    fn hashes(&self) -> impl Iterator<Item = u64> {
+    fn keys(&self) -> impl Iterator<Item = (u64, bool)> {
         self.queue.iter().flatten().filter_map(|slot| match (&slot.call, &slot.state) {
-            (Some(Call::Key(call)), State::Ready) => Some(call.hash),
+            (Some(Call::Key(call)), State::Ready) => Some((call.hash, call.verb.reads())),
             _ => None,
         })
     }
