@@ -125,7 +125,10 @@ impl Api {
         body: Payload<'a>,
         room: &'a mut Vec<u8>,
     ) -> Operation<'a> {
-        let body = body.bytes();
+        let body = match body {
+            Payload::Bytes(body) => body,
+            Payload::Large(_) => &[],
+        };
         let value = call.item.value.of(body);
         let put = |value| {
             let value = Payload::Bytes(value);
