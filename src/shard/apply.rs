@@ -343,6 +343,8 @@ impl Shard {
         }
     }
 
+    /// In its place, as what it answers is large.
+    #[inline]
     fn write(
         &mut self,
         op: &Operation<'_>,

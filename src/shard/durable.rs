@@ -151,6 +151,7 @@ impl Shard {
     }
 
     /// Why an operation cannot be, if the journal takes no record of it.
+    #[inline(never)]
     pub(super) fn journal_refuses(&mut self, op: &Operation<'_>) -> Option<Outcome<'static>> {
         let durable = self.durable.as_mut()?;
         durable.touch(op.hash);
@@ -182,6 +183,7 @@ impl Shard {
     }
 
     /// Records what an attempt to write did.
+    #[inline(never)]
     pub(super) fn keep_put(&mut self, entry: &NewEntry<'_>, written: bool) {
         self.keep_evictions();
         let Some(durable) = self.durable.as_mut().filter(|_| written) else { return };
@@ -199,6 +201,7 @@ impl Shard {
     }
 
     /// Records what an attempt to give an entry another deadline and lock did.
+    #[inline(never)]
     pub(super) fn keep_rewrite(&mut self, op: &Operation<'_>, was: Meta, new: NewMeta, done: bool, now: Now) {
         self.keep_evictions();
         let Shard { durable: Some(durable), store, .. } = self else { return };
@@ -224,6 +227,7 @@ impl Shard {
     }
 
     /// Records that a key was deleted.
+    #[inline(never)]
     pub(super) fn keep_remove(&mut self, namespace: Namespace, key: &[u8], hash: u64) {
         self.keep_evictions();
         if let Some(durable) = &mut self.durable {
