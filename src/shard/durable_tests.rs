@@ -94,7 +94,7 @@ impl Bench {
         let asker = Arc::new(());
         let mut task = self.task(key, action);
         task.asker = Arc::downgrade(&asker);
-        while !self.shard.work_on(&mut task, &mut Budget::OF_A_TURN, NOW) {}
+        while !self.shard.work_on(&mut task, &mut Budget::of_a_turn(), NOW) {}
         task.take_outcome().unwrap()
     }
 
@@ -347,11 +347,11 @@ fn a_list_that_is_changed_without_end_is_in_the_live_set_all_the_same() {
     while !ended {
         let mut task =
             bench.task("list", ListAction::Add(numbers(round * 3_000..round * 3_000 + 6_000), Expiry::Never));
-        while !bench.shard.work_on(&mut task, &mut Budget::OF_A_TURN, NOW) {
+        while !bench.shard.work_on(&mut task, &mut Budget::of_a_turn(), NOW) {
             bench.shard.write_base(NOW);
         }
         let mut undo = bench.task("list", ListAction::Remove(numbers(round * 3_000..round * 3_000 + 6_000)));
-        while !bench.shard.work_on(&mut undo, &mut Budget::OF_A_TURN, NOW) {
+        while !bench.shard.work_on(&mut undo, &mut Budget::of_a_turn(), NOW) {
             bench.shard.write_base(NOW);
         }
         ended = bench.handed().iter().any(|handed| matches!(handed, Handed::BaseEnds));

@@ -345,7 +345,7 @@ impl Model {
 
     fn work_on(&mut self, at: usize) {
         let owner = KeyHasher::owner(self.tasks[at].hash, self.sources.len());
-        let mut budget = Budget::OF_A_TURN;
+        let mut budget = Budget::of_a_turn();
         if self.shards.shards[owner].work_on(&mut self.tasks[at], &mut budget, self.now) {
             let outcome = self.tasks.remove(at).take_outcome().unwrap();
             assert!(self.evicts || !matches!(outcome, ListOutcome::StoreFull | ListOutcome::TooLarge));
