@@ -2,6 +2,8 @@
 
 mod common;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use common::Client;
 use common::cli::call;
 use common::node::{Running, binary};
@@ -53,7 +55,11 @@ fn the_password_is_seen_in_no_command_line_once_the_node_serves() {
             assert!(!shown.contains("sesame"), "{shown}");
         }
         assert_eq!(shown(running.pid(), "comm").trim(), "lucid");
-        Client::connect(address(&line)).get("/health").expect(200);
+        let mut client = Client::connect(address(&line));
+        client.get("/database/list").expect(401);
+        let field = format!("Basic {}", STANDARD.encode(format!(":{PASSWORD}")));
+        let mut client = Client::connect(address(&line)).with_authorization(field);
+        assert_eq!(client.get("/database/list").expect(200).json(), serde_json::json!({}));
         assert!(!running.stderr().contains("sesame"), "{}", running.stderr());
     }
 }
@@ -74,19 +80,33 @@ fn a_password_that_no_client_could_send_is_wrong_usage() {
     assert!(said.contains("the databases have no password"), "{said}");
 }
 
+/// What the databases answer to this password.
+fn status(line: &str, password: &str) -> u16 {
+    let field = format!("Basic {}", STANDARD.encode(format!(":{password}")));
+    Client::connect(address(line)).with_authorization(field).get("/database/list").status
+}
+
 #[test]
-fn the_password_may_come_from_where_every_setting_comes_from() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(binary());
-    command.args(["api", "--port", "0", "--no-banner"]).env("HOME", "/nonexistent");
-    std::fs::write(
-        folder.path().join("lucid.yml"),
-        format!("authentication: {{secret_key: {}}}\ndatabases: {{password: of the file}}\n", token::SECRET),
-    )
-    .unwrap();
-    let mut running = Running::spawn(command, &folder);
-    let line = running.line_with("listening on http://").unwrap_or_else(|trouble| panic!("{trouble}"));
-    Client::connect(address(&line)).get("/health").expect(200);
+fn the_password_may_come_from_where_every_setting_comes_from_and_the_one_given_counts() {
+    let hash = call(&["settings", "--hash-password"]).stdin("of the hash\n").said();
+    for (setting, of_file) in [
+        ("password: of the file".to_owned(), "of the file"),
+        (format!("password_hash: \"{}\"", hash.trim()), "of the hash"),
+    ] {
+        for given in [None, Some("given")] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut command = Command::new(binary());
+            command.args(["api", "--port", "0", "--no-banner"]).args(given).env("HOME", "/nonexistent");
+            let file =
+                format!("authentication: {{secret_key: {}}}\ndatabases: {{{setting}}}\n", token::SECRET);
+            std::fs::write(folder.path().join("lucid.yml"), file).unwrap();
+            let mut running = Running::spawn(command, &folder);
+            let line =
+                running.line_with("listening on http://").unwrap_or_else(|trouble| panic!("{trouble}"));
+            assert_eq!(status(&line, given.unwrap_or(of_file)), 200);
+            assert_eq!(status(&line, if given.is_some() { of_file } else { "given" }), 401);
+        }
+    }
 }
 
 #[test]

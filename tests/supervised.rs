@@ -4,8 +4,10 @@
 mod common;
 
 use common::node::{Running, binary};
+use common::tls::{Pair, connect, try_connect};
 use common::{Client, Node, kv, token};
 use rustix::process::Signal;
+use rustls::version::TLS13;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -112,10 +114,15 @@ fn a_manager_that_is_gone_does_not_keep_the_node_from_serving() {
 
 /// A node with these sockets as descriptors 3 and up, as a service manager hands them over.
 fn activated(folder: &tempfile::TempDir, sockets: Vec<OwnedFd>, lines: &str) -> Running {
+    activated_with(folder, sockets, "", lines)
+}
+
+/// The same with more said in the section `general`.
+fn activated_with(folder: &tempfile::TempDir, sockets: Vec<OwnedFd>, general: &str, lines: &str) -> Running {
     let path = folder.path().join("node.yml");
     let secret = token::SECRET;
     let text = format!(
-        "general: {{port: 1}}\nruntime: {{workers: 2}}\nstore: {{memory_limit: 256MiB}}\n\
+        "general: {{port: 1{general}}}\nruntime: {{workers: 2}}\nstore: {{memory_limit: 256MiB}}\n\
          authentication: {{secret_key: \"{secret}\"{lines}}}\n"
     );
     std::fs::write(&path, text).expect("a file");
@@ -166,6 +173,43 @@ fn a_socket_that_is_handed_over_is_served_by_every_worker_and_outlives_the_node(
     let mut next = activated(&folder, hand_over(), "");
     assert_eq!(listening(&mut next), address);
     waiting.response().expect(200);
+}
+
+#[test]
+fn tls_is_served_beside_a_socket_that_is_handed_over_and_its_certificate_reloaded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (first, second) = (Pair::new(), Pair::new());
+    let place = |pair: &Pair| {
+        std::fs::write(folder.path().join("cert.pem"), &pair.certificate).expect("a file");
+        std::fs::write(folder.path().join("key.pem"), &pair.key).expect("a file");
+    };
+    place(&first);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let tls = ", use_ssl: true, port_ssl: 0, ssl_certificate: cert.pem, ssl_certificate_key: key.pem";
+    let mut running = activated_with(&folder, vec![listener.into()], tls, "");
+    assert_eq!(listening(&mut running), address);
+    let line = running.line_with("listening on https://").unwrap_or_else(|trouble| panic!("{trouble}"));
+    let over_tls: SocketAddr =
+        line.split("https://").nth(1).expect("just found").parse().expect("an address");
+    assert_eq!(over_tls.ip(), address.ip(), "where the socket listens, TLS does");
+    let mut plain = Client::connect(address).with_token(&token::root());
+    plain.put(&kv("k"), "over plain").expect(201);
+    let mut lasting = connect(over_tls, &first.trusted(&TLS13)).with_token(&token::root());
+    assert_eq!(lasting.get(&kv("k")).expect(200).text(), "over plain");
+    // The inherited port is the plain one, and stays so.
+    assert!(try_connect(address, &first.trusted(&TLS13)).is_err());
+    place(&second);
+    common::process::send_signal(running.pid(), Signal::HUP);
+    running.wait_for_stderr("certificate reloaded");
+    for _ in 0..8 {
+        let mut client = connect(over_tls, &second.trusted(&TLS13)).with_token(&token::root());
+        assert_eq!(client.get(&kv("k")).expect(200).text(), "over plain");
+        assert!(try_connect(over_tls, &first.trusted(&TLS13)).is_err());
+    }
+    lasting.get(&kv("k")).expect(200);
+    plain.get(&kv("k")).expect(200);
+    Client::connect(address).get("/livez").expect(200);
 }
 
 #[test]

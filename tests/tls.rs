@@ -422,6 +422,56 @@ fn a_reload_under_load_drops_nothing_and_a_broken_pair_changes_nothing() {
 }
 
 #[test]
+fn one_reload_takes_on_a_setting_and_a_certificate_at_once_or_each_without_the_other() {
+    let (first, second) = (Pair::new(), Pair::new());
+    let node = start(&first, |setup| {
+        setup.workers(2);
+    });
+    let file = std::fs::read_to_string(node.folder().join("node.yml")).unwrap();
+    let with_ttl = |seconds: u32| file.replace("store:\n", &format!("store:\n  default_ttl: {seconds}\n"));
+    let place = |pair: &Pair| {
+        std::fs::write(node.folder().join("cert.pem"), &pair.certificate).unwrap();
+        std::fs::write(node.folder().join("key.pem"), &pair.key).unwrap();
+    };
+    let mut lasting = client(&node, &first.trusted(&TLS13));
+    let mut check = |ttl: Option<&str>, pair: usize| {
+        assert_eq!(shown(&node, &[&first, &second]), pair);
+        let key = kv("at once");
+        let mut clients: Vec<Client> =
+            (0..4).map(|_| client(&node, &[&first, &second][pair].trusted(&TLS13))).collect();
+        for client in clients.iter_mut().chain([&mut lasting, &mut node.client()]) {
+            client.put(&key, "v");
+            assert_eq!(client.get(&key).expect(200).field("X-TTL"), ttl);
+        }
+    };
+    check(None, 0);
+    place(&second);
+    node.rewrite(&with_ttl(60));
+    node.signal(Signal::HUP);
+    node.wait_for_stderr("reloaded: 1 changed, 0 need a restart", 1);
+    node.wait_for_stderr("certificate reloaded", 1);
+    check(Some("60"), 1);
+    // A broken pair keeps the one before, and the setting is taken on.
+    place(&Pair { certificate: first.certificate.clone(), key: second.key.clone() });
+    node.rewrite(&with_ttl(90));
+    node.signal(Signal::HUP);
+    node.wait_for_stderr("reloaded: 1 changed, 0 need a restart", 2);
+    node.wait_for_stderr("certificate not reloaded, the one before is kept", 1);
+    check(Some("90"), 1);
+    // A broken file changes nothing, whatever lies beside it.
+    place(&first);
+    node.rewrite("store: {default_ttl: soon}\n");
+    node.signal(Signal::HUP);
+    node.wait_for_stderr("reload refused, nothing has changed", 1);
+    check(Some("90"), 1);
+    node.rewrite(&with_ttl(30));
+    node.signal(Signal::HUP);
+    node.wait_for_stderr("reloaded: 1 changed, 0 need a restart", 3);
+    node.wait_for_stderr("certificate reloaded", 2);
+    check(Some("30"), 0);
+}
+
+#[test]
 fn a_server_without_a_pair_refuses_and_settings_say_why() {
     let (good, other, old) = (Pair::new(), Pair::new(), Pair::good(2001, 2002));
     for (certificate, key, says) in [

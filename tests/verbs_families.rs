@@ -9,8 +9,15 @@ use std::sync::Arc;
 fn node() -> Arc<Node> {
     static SHARED: Shared = Shared::new();
     SHARED.node(|setup| {
-        setup.workers(2);
+        setup.workers(2).set("databases.password", PASSWORD);
     })
+}
+
+const PASSWORD: &str = "open sesame";
+
+/// A call of somebody who knows the databases' password and nothing else.
+fn by_password(node: &Node, arguments: &[&str]) -> Call {
+    call(arguments).variable("LUCID_URL", &url(node)).variable("LUCID_PASSWORD", PASSWORD)
 }
 
 #[test]
@@ -121,4 +128,87 @@ fn what_only_keys_have_is_refused_before_anything_is_sent() {
     ] {
         nobody(arguments);
     }
+}
+
+#[test]
+fn a_value_of_a_database_is_put_read_listed_and_deleted() {
+    let node = node();
+    let of = |arguments: &[&str]| by_password(&node, arguments).argument("--database=verbs & more");
+    assert_eq!(of(&["put", "text", "two\nlines \"é\""]).said(), "stored\n");
+    assert_eq!(of(&["put", "object", r#"{"a":[1,2.50]}"#, "--type=json", "--compress"]).said(), "stored\n");
+    assert_eq!(of(&["put", "null", "null", "--type=json"]).said(), "stored\n");
+    assert_eq!(of(&["put", "stdin", "--compress"]).stdin("s".repeat(10_000)).said(), "stored\n");
+    assert_eq!(of(&["get", "text"]).said(), "two\nlines \"é\"");
+    assert_eq!(of(&["get", "object", "--json"]).said(), "{\"a\":[1,2.50]}\n");
+    assert_eq!(of(&["get", "stdin"]).said(), "s".repeat(10_000));
+    assert!(of(&["get", "null"]).failed(3).contains("null: the database has no such key, or null"));
+    assert!(of(&["get", "absent"]).failed(3).contains("absent: the database has no such key"));
+    assert_eq!(of(&["list"]).said(), "null\nobject\nstdin\ntext\n");
+    assert_eq!(of(&["list", "--prefix", "o", "--json"]).said(), "\"object\"\n");
+    assert_eq!(of(&["list", "--limit", "2"]).said().lines().count(), 2);
+    assert_eq!(of(&["delete", "text"]).said(), "deleted\n");
+    let done = of(&["delete", "text", "--json"]).said();
+    assert_eq!(done, "{\"message\":\"Data deleted successfully\"}\n");
+    // A token does as well, and the password goes before it.
+    let by_token = call_to(&node, &["get", "stdin", "--database=verbs & more"]);
+    assert_eq!(by_token.said().len(), 10_000);
+    let wrong = call_to(&node, &["get", "stdin", "--database=verbs & more"]).variable("LUCID_PASSWORD", "no");
+    assert!(wrong.failed(4).contains("does not take the password of LUCID_PASSWORD"));
+    let unknown = by_password(&node, &["get", "k", "--database=nowhere"]).failed(3);
+    assert!(unknown.starts_with("lucid: k: "), "{unknown}");
+    by_password(&node, &["list", "--database=nowhere"]).failed(3);
+    let nobody = call(&["get", "k", "--database=d"]).variable("LUCID_URL", &url(&node)).failed(4);
+    assert!(nobody.contains("wants a token"), "{nobody}");
+}
+
+#[test]
+fn a_sealed_value_is_read_with_its_key_alone_which_no_command_line_holds() {
+    let (node, folder) = (node(), tempfile::tempdir().unwrap());
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        format!("--encryption-key-file={}", path.display())
+    };
+    let (right, wrong, empty) = (file("right", "hush é\n"), file("wrong", "hash\n"), file("empty", "\n"));
+    let of = |arguments: &[&str]| by_password(&node, arguments).argument("--database=sealed");
+    assert_eq!(of(&["put", "k", "secret", &right]).said(), "stored\n");
+    assert_eq!(of(&["get", "k", &right]).said(), "secret");
+    for arguments in [&["get", "k"][..], &["get", "k", &wrong]] {
+        let refused = of(arguments).failed(4);
+        assert!(!refused.contains("hush") && !refused.contains("hash"), "{refused}");
+    }
+    of(&["get", "k", &empty]).failed(2);
+    of(&["get", "k", "--encryption-key-file=/no/such"]).failed(1);
+    let password = folder.path().join("password");
+    std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
+    let by_file = call(&["get", "k", "--database=sealed", &right]).variable("LUCID_URL", &url(&node));
+    assert_eq!(by_file.variable("LUCID_PASSWORD_FILE", password.to_str().unwrap()).said(), "secret");
+}
+
+#[test]
+fn a_query_is_sent_whole_by_its_words_or_from_stdin() {
+    let node = node();
+    let execute = |words: &[&str]| by_password(&node, &[&["execute"], words].concat());
+    assert_eq!(execute(&["SET", "queries", "a key", "it's; \"quoted\""]).said(), "true\n");
+    assert_eq!(execute(&["GET queries 'a key'"]).said(), "\"it's; \\\"quoted\\\"\"\n");
+    assert_eq!(execute(&["-"]).stdin("get queries 'a key'\n").said(), "\"it's; \\\"quoted\\\"\"\n");
+    assert_eq!(execute(&["SET", "queries", "n", "5"]).said(), "true\n");
+    assert_eq!(execute(&["INCR", "queries", "n", "-7"]).said(), "-2\n");
+    assert_eq!(execute(&["GET", "queries", "n"]).said(), "\"-2\"\n");
+    assert_eq!(execute(&["SET", "queries", "sealed", "v", "None", "True"]).said(), "true\n");
+    assert_eq!(execute(&["COUNT", "queries"]).said(), "3\n");
+    assert_eq!(call_to(&node, &["execute", "EXISTS queries n"]).said(), "true\n");
+    let bad = execute(&["GET queries"]).failed(1);
+    assert!(bad.contains("The argument key is missing") && bad.contains("12"), "{bad}");
+    let bad = execute(&["FLUSH"]).failed(1);
+    assert!(bad.contains("none of the verbs SET, GET,"), "{bad}");
+    execute(&["COUNT nowhere"]).failed(3);
+    execute(&["DATABASE_RENAME queries queries"]).failed(5);
+    execute(&[]).failed(2);
+    execute(&["-"]).stdin(b"\xff").failed(2);
+    let token = common::token::with_grants(&["execute", "db:read"]);
+    let refused = call(&["execute", "DELETE queries n"]).variable("LUCID_URL", &url(&node));
+    assert!(refused.variable("LUCID_TOKEN", &token).failed(4).contains("lacks the grant db:write"));
+    let all = execute(&["GET_ALL", "queries"]).said();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&all).unwrap()["n"], "-2");
 }

@@ -48,7 +48,11 @@ pub fn run(args: ApiArgs, config: Option<&Path>, no_banner: bool) -> Result<Exit
         ("general.bind_address", args.host, "--host"),
         ("general.port", args.port.to_string(), "--port"),
     ];
-    flags.extend(password.map(|password| ("databases.password", password.expose().into(), "PASSWORD")));
+    if let Some(password) = password {
+        flags.push(("databases.password", password.expose().into(), "PASSWORD"));
+        // It counts, and not the hash of another that the file may have.
+        flags.push(("databases.password_hash", String::new(), "PASSWORD"));
+    }
     flags.extend(args.run.flags());
     serve(Start { flags, config, no_banner, insecure: args.run.insecure, needs_password: true })
 }

@@ -143,12 +143,16 @@ Example:
 const EXECUTE_EXAMPLE: &str = "\
 Example:
   $ lucid execute SET notes greeting 'hello world'
-  Data set successfully
+  true
   $ lucid execute 'GET notes greeting'
   \"hello world\"
   $ lucid execute INCR notes visits 5
   5
-  $ lucid execute - < query.txt
+  $ lucid list --database notes
+  greeting
+  visits
+  $ echo 'DATABASE_POP notes' | lucid execute -
+  true
 
 The databases' password is taken from LUCID_PASSWORD, or from the file that
 LUCID_PASSWORD_FILE names; without one, the token.";
@@ -189,9 +193,9 @@ Example:
   $ lucid man > lucid.1
   $ lucid man --dir man1
   $ ls man1 | head -n 3
+  lucid-api.1
   lucid-app-create.1
-  lucid-app-delete.1
-  lucid-app-list.1";
+  lucid-app-delete.1";
 
 const OPENAPI_EXAMPLE: &str = "\
 Example:

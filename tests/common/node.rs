@@ -265,6 +265,16 @@ impl Running {
         matches!(self.child().try_wait(), Ok(None))
     }
 
+    /// Waits until it has written this to stderr.
+    #[track_caller]
+    pub fn wait_for_stderr(&self, text: &str) {
+        let began = Instant::now();
+        while !self.stderr().contains(text) {
+            assert!(began.elapsed() < PATIENCE, "no {text:?} in {}", self.stderr());
+            std::thread::yield_now();
+        }
+    }
+
     /// What has come on stderr so far.
     pub fn stderr(&self) -> String {
         self.stderr.lock().expect("no panic").clone()

@@ -6,6 +6,7 @@
 //! What only a key of kv has (an ETag, conditions, locks, a type) is refused before anything is sent.
 
 use std::borrow::Cow;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -255,9 +256,19 @@ impl<'a> Place<'a> {
                 let prefix = String::from_utf8_lossy(prefix);
                 let query = format!("KEYS {} {}", query::quoted(name), query::quoted(&prefix));
                 let answer = self.send("/execute", order([("query", &*query)]))?;
-                let body = self.whole(answer, name)?;
-                let mut names: Vec<&RawValue> = read(&body, &self.node)?;
+                if answer.status() != 200 {
+                    return Err(answer.refusal(&self.node, Some(name.as_bytes())));
+                }
+                let mut body = Vec::new();
+                let broken = |error| Failure::new(Exit::Failed, format!("the answer broke off: {error}"));
+                answer.into_reader().read_to_end(&mut body).map_err(broken)?;
+                let names: Vec<&RawValue> = read(&body, &self.node)?;
+                // They come in no order.
+                let text = |raw: &RawValue| serde_json::from_str::<String>(raw.get()).unwrap_or_default();
+                let mut names: Vec<_> = names.into_iter().map(|raw| (text(raw), raw)).collect();
+                names.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
                 names.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+                let names: Vec<&RawValue> = names.into_iter().map(|(_, raw)| raw).collect();
                 write(lines(&names)?.as_bytes())?;
                 return Ok(ExitCode::SUCCESS);
             }
