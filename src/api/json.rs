@@ -121,6 +121,13 @@ fn depth_is_bounded(document: &[u8]) -> bool {
 pub fn write_text(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
+    // Without a branch for each byte, so that many are looked at together. Most texts are plain.
+    let needs_escape = |byte: u8| (byte < 0x20) | (byte == 0x7f) | (byte == b'"') | (byte == b'\\');
+    if !text.bytes().fold(false, |any, byte| any | needs_escape(byte)) {
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+        return;
+    }
     let mut plain_from = 0;
     for (at, byte) in text.bytes().enumerate() {
         let escape = ESCAPES[usize::from(byte)];

@@ -327,6 +327,9 @@ fn escapes_are_well_formed(body: &[u8]) -> bool {
 
 /// Decodes a value of a form whose escapes are well-formed, where it stands. Answers its length.
 fn decode_form(text: &mut [u8]) -> usize {
+    if memchr::memchr2(b'%', b'+', text).is_none() {
+        return text.len();
+    }
     text.iter_mut().filter(|byte| **byte == b'+').for_each(|byte| *byte = b' ');
     target::decode_in_place(text).unwrap_or_default()
 }
