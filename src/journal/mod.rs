@@ -11,11 +11,17 @@ mod fault;
 mod files;
 mod folder;
 mod manifest;
+mod offline;
+mod output;
 mod record;
 mod replay;
 mod scan;
 mod seal;
 mod segment;
+#[cfg(test)]
+mod simulated_disk;
+#[cfg(test)]
+mod simulation;
 mod tap;
 #[cfg(test)]
 mod tests;
@@ -25,6 +31,8 @@ mod writer;
 pub use disk::{Disk, DiskFile, FolderOnDisk};
 pub use driver::Journal;
 pub use folder::{Cut, Folder, JournalConfig, OpenError, Opened, Progress, SEGMENT_BYTES, Sync};
+pub use offline::{FileRecovery, Recovery, append_offline, recover, rekey};
+pub use output::{SnapshotReader, SnapshotWriter};
 pub use record::{ListChange, Malformed, Put, PutList, Record};
 pub use replay::Replay;
 pub use seal::MasterKey;
