@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
-use super::disk::{Disk, DiskFile, FolderOnDisk};
+use super::disk::{Disk, DiskFile, FolderOnDisk, read_up_to, write_all};
 use super::driver::Bell;
 use super::files::{Found, NotRead};
 use super::manifest::{
@@ -322,7 +322,7 @@ impl Contents {
         let (base, log) = pairs.split_at(self.parts.len());
         judge_base(&manifest, base)?;
         let verdict = judge_log(&manifest, log)?;
-        let cut = self.settle(&*disk, log, &verdict)?;
+        let cut = self.settle(&*disk, log, &verdict, config.sync)?;
         let mut ledger = BTreeMap::new();
         let (mut version_max, mut records) = (manifest.version_max, 0);
         let good = self.parts.len() + self.segments.len();
@@ -366,6 +366,7 @@ impl Contents {
         disk: &dyn Disk,
         log: &[(&Found, &Checked)],
         verdict: &Verdict,
+        sync: Sync,
     ) -> Result<Option<Cut>, OpenError> {
         let remove = |name: &str| disk.remove(name).map_err(OpenError::io(name));
         let mut cut = None;
@@ -391,11 +392,29 @@ impl Contents {
                 found.file.truncate(checked.end).map_err(OpenError::io(found.name.as_str()))?;
                 found.length = checked.end;
             }
+            let unsynced = checked.unsynced.iter().find(|(sequence, _)| *sequence > verdict.synced);
+            if let (Some((_, offset)), true) = (unsynced, sync != Sync::Never) {
+                write_again(&*found.file, *offset).map_err(OpenError::io(found.name.as_str()))?;
+            }
             found.file.sync().map_err(OpenError::io(found.name.as_str()))?;
         }
         self.stale.iter().try_for_each(|name| remove(name))?;
         disk.sync_folder().map_err(OpenError::io(disk.shown()))?;
         Ok(cut)
+    }
+}
+
+/// Writes what is there once more. After a sync that failed the system may show what it never wrote, and the
+/// next sync would not tell; what is written again is synced again.
+fn write_again(file: &dyn DiskFile, mut offset: u64) -> io::Result<()> {
+    let mut bytes = vec![0; 256 * 1_024];
+    loop {
+        let count = read_up_to(file, &mut bytes, offset)?;
+        write_all(file, &bytes[..count], offset)?;
+        offset += count as u64;
+        if count < bytes.len() {
+            return Ok(());
+        }
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod base;
 mod chore;
+#[cfg(test)]
+mod damage_tests;
 mod disk;
 mod driver;
 mod fault;

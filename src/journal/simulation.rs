@@ -41,6 +41,9 @@ struct Shard {
     base: Option<VecDeque<Vec<u8>>>,
     /// What was acknowledged when.
     acknowledged: Vec<(u64, u64)>,
+    failed_ms: Option<u64>,
+    /// The node ended in good order.
+    is_closed: bool,
 }
 
 struct Simulation {
@@ -53,8 +56,8 @@ struct Simulation {
     model: Model,
     /// Each chore with the time at which it is done.
     chores: [VecDeque<(u64, Chore)>; 2],
-    /// What has happened, for the log of a failure.
-    crashes: u32,
+    /// The power was lost since the node ended.
+    power_lost: bool,
 }
 
 /// What goes wrong, if anything does.
@@ -74,7 +77,7 @@ fn run(seed: u64) -> Found {
         version: 0,
         model: Model::new(),
         chores: Default::default(),
-        crashes: 0,
+        power_lost: false,
     };
     let boots = 2 + simulation.random.below(3);
     (0..boots).try_for_each(|_| simulation.boot())?;
@@ -107,11 +110,10 @@ impl Simulation {
         }
     }
 
-    fn crash(&mut self) -> Crash {
+    fn crash(&mut self) {
         let crash = if self.random.one_in(3) { Crash::Process } else { Crash::Power };
         self.disk.crash(crash);
-        self.crashes += 1;
-        crash
+        self.power_lost |= crash == Crash::Power;
     }
 
     /// One life of the node: from its start to a crash, or to its end in good order.
@@ -119,7 +121,22 @@ impl Simulation {
         let opened = self.open()?;
         let found = replayed(&opened);
         if found != self.model {
-            return Err("a start without changes has changed something".into());
+            let differs =
+                found.keys().chain(self.model.keys()).filter(|key| found.get(*key) != self.model.get(*key));
+            let shown: Vec<String> = differs
+                .map(|key| {
+                    let version = |model: &Model| {
+                        model.get(key).map(|value| u64::from_le_bytes(value[..8].try_into().unwrap()))
+                    };
+                    format!(
+                        "{}: {:?} was {:?}",
+                        String::from_utf8_lossy(key),
+                        version(&found),
+                        version(&self.model)
+                    )
+                })
+                .collect();
+            return Err(format!("a start without changes has changed something: {}", shown.join(", ")));
         }
         if opened.version_max() > Version(self.version) {
             return Err("a version that was not given out".into());
@@ -150,9 +167,10 @@ impl Simulation {
             Err(error) if super::disk::is_full(&error) => {}
             Err(error) => return Err(format!("the writer does not start: {error}")),
         }
-        let crash = self.crash();
+        self.power_lost = false;
+        self.crash();
         self.disk.set_capacity(u64::MAX);
-        self.verify(&shards, crash)
+        self.verify(&shards)
     }
 
     /// What the disk will do in this life.
@@ -197,6 +215,9 @@ impl Simulation {
             let kept = shard.tap.kept();
             if kept > shard.changes.len() as u64 {
                 return Err("more is kept than was done".into());
+            }
+            if shard.tap.health() == Health::Failed {
+                shard.failed_ms.get_or_insert(self.now_ms);
             }
             if shard.acknowledged.last().is_none_or(|(_, last)| *last < kept) {
                 shard.acknowledged.push((self.now_ms, kept));
@@ -301,26 +322,27 @@ impl Simulation {
         {
             return Err(format!("the journal does not close: {error}"));
         }
-        let crash = self.crash();
+        self.power_lost = false;
+        self.crash();
         self.disk.set_capacity(u64::MAX);
         let mut shards = shards;
         if is_closed {
             for shard in &mut shards {
                 shard.acknowledged = vec![(0, shard.changes.len() as u64)];
+                shard.is_closed = true;
             }
-            return self.verify(&shards, Crash::Process);
         }
-        self.verify(&shards, crash)
+        self.verify(&shards)
     }
 
     /// Compares what the folder holds with what it may.
-    fn verify(&mut self, shards: &[Shard], crash: Crash) -> Found {
+    fn verify(&mut self, shards: &[Shard]) -> Found {
         let opened = self.open()?;
         let found = replayed(&opened);
         drop(opened);
         let count = shards.len().max(1);
         for (at, shard) in shards.iter().enumerate() {
-            let least = self.least(shard, crash);
+            let least = self.least(shard);
             let of_shard = |model: &Model| -> Model {
                 let own = model.iter().filter(|(key, _)| owner(key, count) == at);
                 own.map(|(key, value)| (key.clone(), value.clone())).collect()
@@ -330,9 +352,10 @@ impl Simulation {
                 None => return Err(format!("shard {at} holds what it never held")),
                 Some(prefix) if prefix < least => {
                     return Err(format!(
-                        "shard {at} lost changes: {prefix} of {} are there, {least} were kept ({:?}, {crash:?})",
+                        "shard {at} lost changes: {prefix} of {} are there, {least} were kept ({:?}, power lost: {})",
                         shard.changes.len(),
-                        self.config.sync
+                        self.config.sync,
+                        self.power_lost
                     ));
                 }
                 Some(_) => {}
@@ -343,16 +366,17 @@ impl Simulation {
     }
 
     /// How many changes must be there.
-    fn least(&self, shard: &Shard, crash: Crash) -> u64 {
+    fn least(&self, shard: &Shard) -> u64 {
         let kept_at = |ms: u64| {
             let before = shard.acknowledged.iter().rev().find(|(at, _)| *at <= ms);
             before.map_or(0, |(_, kept)| *kept)
         };
-        match (crash, self.config.sync) {
-            (Crash::Process, _) | (_, Sync::Always) => kept_at(u64::MAX),
+        match (self.power_lost && !shard.is_closed, self.config.sync) {
+            (false, _) | (true, Sync::Always) => kept_at(u64::MAX),
             // What a step lets wait until the next, which here is up to 400 ms away, and the sync itself.
-            (Crash::Power, Sync::Everysec) => kept_at(self.now_ms.saturating_sub(2_000)),
-            (Crash::Power, Sync::Never) => 0,
+            // From a failed sync on nothing is acknowledged, and what was in it may be lost.
+            (true, Sync::Everysec) => kept_at(shard.failed_ms.unwrap_or(self.now_ms).saturating_sub(2_000)),
+            (true, Sync::Never) => 0,
         }
     }
 }
@@ -360,7 +384,7 @@ impl Simulation {
 impl Shard {
     fn new(tap: Tap) -> Shard {
         let (changes, model, acknowledged) = Default::default();
-        Shard { tap, changes, model, begun: 0, base: None, acknowledged }
+        Shard { tap, changes, model, begun: 0, base: None, acknowledged, failed_ms: None, is_closed: false }
     }
 }
 

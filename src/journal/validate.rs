@@ -5,6 +5,7 @@
 //! segment that is missing. Behind the highest number known to be durable it is a *torn tail*, which a
 //! crash leaves and which is cut; up to it, it is *damage*, and nothing is done.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -32,6 +33,9 @@ pub(super) struct Checked {
     pub bad: Option<Bad>,
     /// The highest group that was durable, of what any group says, behind a bad place too.
     pub synced: u64,
+    /// Good groups above that, each with its place. Bounded by what is written within a second or two, but
+    /// under `never`.
+    pub unsynced: VecDeque<(u64, u64)>,
     /// Whether the last good group closes what it is in.
     pub closed: bool,
     pub version_max: u64,
@@ -44,6 +48,8 @@ pub(super) struct Checked {
 pub(super) struct Verdict {
     /// The last good group.
     pub last: u64,
+    /// The last one that is known to be durable.
+    pub synced: u64,
     /// Where a tail is torn: the segment, by its place among those there are, and where it is bad.
     pub torn: Option<(usize, Bad)>,
 }
@@ -90,6 +96,7 @@ fn check(found: &Found, keys: &Keys, progress: &Progress) -> Result<Checked, Not
         end: FILE_HEAD_BYTES as u64,
         bad: None,
         synced: 0,
+        unsynced: VecDeque::new(),
         closed: false,
         version_max: 0,
         records: 0,
@@ -122,6 +129,10 @@ fn check(found: &Found, keys: &Keys, progress: &Progress) -> Result<Checked, Not
                 }
             }
             Event::GroupEnds(head) => {
+                while checked.unsynced.front().is_some_and(|(sequence, _)| *sequence <= checked.synced) {
+                    checked.unsynced.pop_front();
+                }
+                checked.unsynced.push_back((head.sequence, checked.end));
                 checked.first.get_or_insert(head.sequence);
                 checked.last = Some(head.sequence);
                 checked.closed = head.closes;
@@ -185,7 +196,7 @@ pub(super) fn judge_log(manifest: &Manifest, segments: &[(&Found, &Checked)]) ->
         Some((at, bad)) if last < synced => {
             Err(OpenError::damaged(&segments[at].0.name, bad.offset, bad.what))
         }
-        torn => Ok(Verdict { last, torn }),
+        torn => Ok(Verdict { last, synced, torn }),
     }
 }
 

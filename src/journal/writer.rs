@@ -273,13 +273,15 @@ impl Writer {
         }
         self.stalled_until_ms = None;
         // What the last step could not write is in front of everything.
-        self.blocked = !self.write(now)? || !self.has_room()?;
+        self.blocked = !self.write(now)?;
+        // It begins a segment if one is due, rather than that the log goes on in it.
+        self.compact(now)?;
+        self.blocked = self.blocked || !self.has_room()?;
         let moved = !self.blocked && self.gather();
         if moved {
             self.blocked = !self.write(now)?;
         }
         self.sync_if_due(now)?;
-        self.compact(now)?;
         self.prepare_next(now);
         Ok(moved)
     }
