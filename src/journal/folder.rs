@@ -322,7 +322,7 @@ impl Contents {
         let (base, log) = pairs.split_at(self.parts.len());
         judge_base(&manifest, base)?;
         let verdict = judge_log(&manifest, log)?;
-        let cut = self.settle(&*disk, log, &verdict, config.sync)?;
+        let cut = self.settle(&*disk, log, &verdict)?;
         let mut ledger = BTreeMap::new();
         let (mut version_max, mut records) = (manifest.version_max, 0);
         let good = self.parts.len() + self.segments.len();
@@ -366,7 +366,6 @@ impl Contents {
         disk: &dyn Disk,
         log: &[(&Found, &Checked)],
         verdict: &Verdict,
-        sync: Sync,
     ) -> Result<Option<Cut>, OpenError> {
         let remove = |name: &str| disk.remove(name).map_err(OpenError::io(name));
         let mut cut = None;
@@ -393,7 +392,7 @@ impl Contents {
                 found.length = checked.end;
             }
             let unsynced = checked.unsynced.iter().find(|(sequence, _)| *sequence > verdict.synced);
-            if let (Some((_, offset)), true) = (unsynced, sync != Sync::Never) {
+            if let Some((_, offset)) = unsynced {
                 write_again(&*found.file, *offset).map_err(OpenError::io(found.name.as_str()))?;
             }
             found.file.sync().map_err(OpenError::io(found.name.as_str()))?;

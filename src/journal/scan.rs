@@ -189,7 +189,11 @@ impl Scan {
     /// Whether nothing but zeros is left: room that was made and not used.
     fn rest_is_zero(&mut self) -> io::Result<bool> {
         loop {
-            if self.window[self.start..self.end].iter().any(|byte| *byte != 0) {
+            let zeros = [0; 4_096];
+            if !self.window[self.start..self.end]
+                .chunks(zeros.len())
+                .all(|bytes| *bytes == zeros[..bytes.len()])
+            {
                 return Ok(false);
             }
             self.take(self.end - self.start);

@@ -150,7 +150,7 @@ impl Simulation {
         }
         self.arm();
         self.chores = Default::default();
-        let turns = 20 + self.random.below(150);
+        let turns = 20 + self.random.below(100);
         match Writer::start(opened, sources, wakers) {
             Ok(mut writer) => {
                 for _ in 0..turns {
@@ -249,9 +249,9 @@ impl Simulation {
             shard.changes.push((key, None));
             return;
         }
-        let length = match self.random.below(200) {
+        let length = match self.random.below(400) {
             0 => 300_000,
-            1..20 => 2_000 + self.random.below(20_000),
+            1..40 => 2_000 + self.random.below(20_000),
             _ => self.random.below(600),
         };
         // Every value is told from every other.
@@ -425,11 +425,11 @@ fn nothing_kept_is_lost_whatever_the_disk_does() {
         Some(seed) => seed..seed + 1,
         None => 0..number("LUCID_SIMULATION_SEEDS").unwrap_or(2_000),
     };
-    for seed in seeds {
-        if let Err(what) = run(seed) {
-            panic!("LUCID_SIMULATION_SEED={seed}: {what}");
-        }
-    }
+    let failed: Vec<String> = seeds
+        .filter_map(|seed| run(seed).err().map(|what| format!("LUCID_SIMULATION_SEED={seed}: {what}")))
+        .take(10)
+        .collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 #[test]

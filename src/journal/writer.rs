@@ -161,13 +161,14 @@ impl Writer {
         let version_max = opened.version_max().0;
         let Opened { disk, lock, config, mut manifest, keys, sequence, segment, log: older, .. } = opened;
         let number = segment + 1;
-        let prepare = Chore::Prepare { number, keys: keys.clone(), room: config.segment_bytes, room_min: 0 };
+        let group_bytes = GROUP_BYTES.min(config.segment_bytes / 8);
+        let (room, room_min) = (config.segment_bytes, 4 * group_bytes);
+        let prepare = Chore::Prepare { number, keys: keys.clone(), room, room_min };
         let Done::Prepared(prepared) = prepare.run(&*disk) else { unreachable!("what was asked") };
         let (Begun { file, mark, sealer }, room) = prepared?;
         place_next(&*disk, number)?;
         disk.sync_folder()?;
         manifest.is_begun(&*disk)?;
-        let group_bytes = GROUP_BYTES.min(config.segment_bytes / 8);
         let group = Group::new(mark, sealer, sequence + 1, 2 * group_bytes as usize);
         let generation = manifest.generation;
         let base_bytes = manifest.parts.iter().map(|part| part.length).sum();
@@ -617,6 +618,8 @@ impl Writer {
     /// The end: writes what is left in the rings, and a closing group, and makes all of it durable. All
     /// chores have come back.
     pub(super) fn close(&mut self, now: Now) -> io::Result<()> {
+        // After a failure nothing is touched: what was under way may count or not.
+        self.check_failure()?;
         self.abandon_base(now);
         loop {
             let again = self.step(now).again;
@@ -626,12 +629,7 @@ impl Writer {
                 let done = chore.run(&*self.disk);
                 self.done(done, now);
             }
-            if self.health == Health::Failed {
-                return Err(self
-                    .failure
-                    .take()
-                    .unwrap_or_else(|| io::Error::other("the journal has failed")));
-            }
+            self.check_failure()?;
             match (is_idle, self.blocked || self.stalled_until_ms.is_some()) {
                 (true, true) => return Err(io::ErrorKind::StorageFull.into()),
                 (true, false) => break,
@@ -650,6 +648,15 @@ impl Writer {
             Chore::Remove { names: left.into() }.run(&*self.disk);
         }
         Ok(())
+    }
+
+    fn check_failure(&mut self) -> io::Result<()> {
+        match self.health {
+            Health::Failed => {
+                Err(self.failure.take().unwrap_or_else(|| io::Error::other("the journal has failed")))
+            }
+            Health::Good | Health::Full => Ok(()),
+        }
     }
 
     fn sync_now(&mut self, now: Now) -> io::Result<()> {
