@@ -50,7 +50,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rcgen", &["src/cli/certificate.rs"]),
     ("httparse", &["src/http/"]),
     ("hashbrown", &["src/store/"]),
-    ("ring", &["src/auth/", "src/api/databases/", "src/cli/random.rs"]),
+    ("ring", &["src/auth/", "src/api/databases/", "src/cli/random.rs", "src/journal/seal.rs"]),
     ("argon2", &["src/config/password_hash.rs"]),
     ("serde_saphyr", &["src/config/"]),
     ("clap", &["src/cli/"]),
