@@ -16,8 +16,8 @@ mod list;
 mod list_call;
 mod mesh;
 
-pub use apply::Shard;
 pub use crate::doorbell::Doorbell;
+pub use apply::Shard;
 pub use job::{Job, Ticket};
 pub use list::ListTask;
 pub use list_call::{Bytes, ListAction, ListOutcome, Needle, Values};
