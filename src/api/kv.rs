@@ -212,7 +212,9 @@ impl Api {
             | Outcome::NotNumeric
             | Outcome::OutOfRange
             | Outcome::StoreFull
-            | Outcome::TooLarge => {
+            | Outcome::TooLarge
+            | Outcome::JournalFull
+            | Outcome::JournalFailed => {
                 self.refuse(Some((request, head)), refused(outcome), close, out);
                 return Tail::None;
             }
@@ -282,6 +284,8 @@ pub(super) fn refused(outcome: &Outcome<'_>) -> Problem {
         Outcome::NotNumeric => Problem::NotNumeric,
         Outcome::OutOfRange => Problem::OutOfRange,
         Outcome::StoreFull => Problem::StoreFull,
+        Outcome::JournalFull => Problem::JournalFull,
+        Outcome::JournalFailed => Problem::JournalFailed,
         Outcome::TooLarge => Problem::EntryTooLarge,
         Outcome::Absent
         | Outcome::Found(_)
