@@ -7,4 +7,4 @@ mod record;
 mod tap;
 
 pub use record::{ListChange, Malformed, Put, PutList, Record};
-pub use tap::{Health, Marks, Source, Tap, connect};
+pub use tap::{Health, Marks, RING_BYTES, Source, Tap, connect};
