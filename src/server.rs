@@ -223,6 +223,7 @@ pub fn reactors(
         let config = ReactorConfig {
             api,
             shard: Shard::new(store, tags),
+            recovery: None,
             mesh,
             helper,
             doors,

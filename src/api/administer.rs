@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::auth::{Credential, Fields, Id, Ledger, NewKey, Principal, Refused, Which};
+use crate::auth::{Credential, Fields, Id, Ledger, LedgerChange, NewKey, Principal, Refused, Which};
 use crate::http::{Field, Method, Request, Status, response, target};
 use crate::op::Namespace;
 use crate::shard::Health;

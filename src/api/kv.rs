@@ -287,8 +287,6 @@ pub(super) fn refused(outcome: &Outcome<'_>) -> Problem {
         Outcome::JournalFull => Problem::JournalFull,
         Outcome::JournalFailed => Problem::JournalFailed,
         Outcome::TooLarge => Problem::EntryTooLarge,
-        Outcome::JournalFull => Problem::StoreFull,
-        Outcome::JournalFailed => Problem::Busy,
         Outcome::Absent
         | Outcome::Found(_)
         | Outcome::Created(_)

@@ -158,6 +158,13 @@ impl Ledger {
         Ok(Ledger { keys: Keys::new(office.clone()), apps: Apps::new(office, wall_seconds)? })
     }
 
+    pub fn take_changes(&mut self) -> Vec<LedgerChange> {
+        Vec::new()
+    }
+    pub fn records(&self) -> impl Iterator<Item = (Box<[u8]>, zeroize::Zeroizing<Vec<u8>>)> + '_ {
+        std::iter::empty()
+    }
+
     /// Makes an app as `Apps::create` does.
     ///
     /// # Errors
@@ -186,3 +193,5 @@ impl Ledger {
         self.apps.rotate(id, which, grace_seconds, wall_seconds)
     }
 }
+
+pub type LedgerChange = (Box<[u8]>, Option<zeroize::Zeroizing<Vec<u8>>>);

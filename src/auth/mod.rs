@@ -30,7 +30,7 @@ pub use form::{Form, Forms};
 pub use grants::Grants;
 pub use jwt::{Verifier, VerifierConfig, root_token, sign};
 pub use keys::{KeyView, NewKey, Status};
-pub use ledger::{Ledger, Maker, Page, Principal, Refused};
+pub use ledger::{Ledger, LedgerChange, Maker, Page, Principal, Refused};
 pub use opaque::{Id, Kind, NoRandomness};
 pub use password::{Brake, FAILURES_MAX, WINDOW_MS};
 pub use remember::{Epoch, Recent, Remembered};

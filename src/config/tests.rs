@@ -604,7 +604,11 @@ fn every_mistake_in_a_file_is_refused_with_its_place() {
         ("http: {cors_origins: {a: 1}}", "1:22: http.cors_origins", "expected a list"),
         ("http: {cors_origins: [[a]]}", "1:23: http.cors_origins", "member of this list"),
         ("persistence: {enabled: true}", "1:24: persistence.enabled", "no persistence.location"),
-        ("persistence: {enabled: true, location: ''}", "1:24: persistence.enabled", "no persistence.location"),
+        (
+            "persistence: {enabled: true, location: ''}",
+            "1:24: persistence.enabled",
+            "no persistence.location",
+        ),
         ("persistence: {sync: sometimes}", "1:21: persistence.sync", "always, everysec, never"),
         ("persistence: {snapshot_on_exit: 2}", "1:33: persistence.snapshot_on_exit", "true or false"),
         ("encryption: {enabled: true}", "1:23: encryption.enabled", "no encryption.private_key"),

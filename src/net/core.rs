@@ -120,12 +120,12 @@ impl Core {
         if self.takes_writes() {
             return Some(0);
         }
-        let task = |errand: &Errand| errand.job.list_task();
+        let task = |at: usize| self.lists.get(at).and_then(|errand| errand.job.list_task());
         let is_free = |at: usize, task: &ListTask| {
             let mut before = self.lists.iter().take(at).filter_map(|errand| errand.job.list_task());
             !task.writes() && !before.any(|other| other.is_about_the_key_of(task))
         };
-        (0..self.lists.len()).find(|at| task(&self.lists[*at]).is_none_or(|task| is_free(*at, task)))
+        (0..self.lists.len()).find(|at| task(*at).is_none_or(|task| is_free(*at, task)))
     }
 
     /// Whether writes are taken now. If not, the journal is behind, and its writer will ring.

@@ -450,8 +450,6 @@ impl Order {
             ListOutcome::JournalFull => Answer::Refused(Problem::JournalFull),
             ListOutcome::JournalFailed => Answer::Refused(Problem::JournalFailed),
             ListOutcome::TooLarge => Answer::Refused(Problem::ListTooLarge(self.value_bytes_max)),
-            ListOutcome::JournalFull => Answer::Refused(Problem::StoreFull),
-            ListOutcome::JournalFailed => Answer::Refused(Problem::Busy),
         });
     }
 

@@ -29,7 +29,10 @@ impl Connection {
             progress = std::mem::take(&mut self.is_held);
             match backlog.flush(&mut self.stream) {
                 Ok(Written::All) => {
-                    self.backlog.take().into_iter().for_each(|backlog| core.buffers.give_back_backlog(backlog));
+                    self.backlog
+                        .take()
+                        .into_iter()
+                        .for_each(|backlog| core.buffers.give_back_backlog(backlog));
                     progress = true;
                 }
                 Ok(Written::Part(sent)) => progress |= sent > 0 || self.stream.take_progress(),
