@@ -5,6 +5,10 @@
 
 mod record;
 mod tap;
+#[cfg(test)]
+mod testing;
 
 pub use record::{ListChange, Malformed, Put, PutList, Record};
 pub use tap::{Health, Marks, RING_BYTES, Source, Tap, connect};
+#[cfg(test)]
+pub(crate) use testing::Handed;

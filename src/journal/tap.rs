@@ -190,6 +190,20 @@ impl Tap {
         if self.is_late() { 0 } else { self.frames.slots() }
     }
 
+    /// Whether the ring takes so many bytes now. If not, the shard's reactor is woken when the writer has
+    /// taken something from it.
+    pub fn has_room(&mut self, bytes: usize) -> bool {
+        if self.room() < bytes {
+            self.marks.up.late.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+        }
+        let has_room = self.room() >= bytes;
+        if has_room {
+            self.marks.up.late.store(false, Ordering::Relaxed);
+        }
+        has_room
+    }
+
     /// Tells the writer what the live set of this shard takes, by which it knows when to write it down
     /// anew. The bytes of live keys and values and a few for each are near enough. Costs a store; once a
     /// turn is enough.
