@@ -19,7 +19,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::api::{Api, ApiConfig, NodeState, Phase};
-use crate::auth::{Brake, Ledger, NoRandomness, Trust, Verifier, VerifierConfig, root_token};
+use crate::auth::{Brake, Ledger, NoRandomness, Trust, Unrestored, Verifier, VerifierConfig, root_token};
 use crate::clock::Clock;
 use crate::config::{Settings, Tls, WhenFull};
 use crate::etag::Tags;
@@ -200,7 +200,7 @@ pub fn reactors(
     let tags = Tags::new(kept.as_ref().map_or(boot_id, |kept| kept.folder.boot_id()));
     let state = Arc::new(NodeState::default());
     let loads = Loads::new(workers);
-    let trust = trust(settings)?;
+    let trust = trust(settings, kept.as_ref().map(|kept| &kept.folder))?;
     let brake = settings.databases.password.is_some().then(Brake::new);
 
     let mut polls = Vec::new();
@@ -221,14 +221,13 @@ pub fn reactors(
     let (comeback, taps, journal) = match kept {
         None => (None, Vec::new(), None),
         Some(Kept { folder, recovered }) => {
-            ledger.restore(folder.ledger(), Clock::wall_seconds()).map_err(io::Error::other)?;
+            ledger.restore(folder.ledger()).map_err(unrestored)?;
             state.recover(workers, folder.bytes() * workers as u64);
-            let spaces = ledger.spaces().chain([Namespace::KV]).collect();
             let comeback = Comeback {
                 replay: folder.replay(),
                 hasher: hasher.clone(),
                 workers,
-                spaces: Arc::new(spaces),
+                spaces: Arc::new(keeping::spaces(&ledger)),
                 version_max: folder.version_max(),
                 state: state.clone(),
                 done: recovered,
@@ -237,7 +236,7 @@ pub fn reactors(
             (Some(comeback), taps, Some(journal))
         }
     };
-    let credentials = ledger.credentials();
+    let credentials: Vec<_> = ledger.credentials().cloned().collect();
     let mut ledger = Some(ledger);
     let mut taps = taps.into_iter();
     let Live { timeouts, connections_max, request_bytes_max, default_ttl, cors_origins } = live(settings);
@@ -314,7 +313,7 @@ fn live(settings: &Settings) -> Live {
 }
 
 /// What this node judges credentials by.
-fn trust(settings: &Settings) -> io::Result<Trust> {
+fn trust(settings: &Settings, folder: Option<&Opened>) -> io::Result<Trust> {
     let authentication = &settings.authentication;
     let mut verifier = Verifier::new(VerifierConfig {
         enabled: authentication.enabled,
@@ -325,10 +324,24 @@ fn trust(settings: &Settings) -> io::Result<Trust> {
     if let Some(previous) = &authentication.previous_secret_key {
         verifier = verifier.with_previous(previous.expose().as_bytes());
     }
-    let trust = Trust::new(verifier).map_err(no_randomness)?;
+    let mut trust = Trust::new(verifier).map_err(no_randomness)?;
+    if let Some(folder) = folder {
+        trust = trust.restored(folder.ledger()).map_err(unrestored)?;
+    }
     Ok(match &settings.databases.password {
         Some(password) => trust.with_password(password.expose().as_bytes()),
         None => trust,
+    })
+}
+
+fn unrestored(why: Unrestored) -> io::Error {
+    io::Error::other(match why {
+        Unrestored::Unreadable(name) => {
+            format!("the folder has a record of the node itself, {name:?}, that this version does not read")
+        }
+        Unrestored::NoRoom => {
+            "the folder holds more API keys and apps than an eighth of store.memory_limit; raise it".into()
+        }
     })
 }
 

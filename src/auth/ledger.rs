@@ -210,5 +210,3 @@ impl Ledger {
         self.apps.rotate(id, which, grace_seconds, wall_seconds)
     }
 }
-
-pub type LedgerChange = (Box<[u8]>, Option<zeroize::Zeroizing<Vec<u8>>>);

@@ -388,9 +388,10 @@ impl Source {
         goes_on
     }
 
-    /// Whether nothing is left to take.
-    pub(super) fn is_empty(&self) -> bool {
-        self.frames.is_empty() && self.partial.is_empty()
+    /// Whether there is more in the rings than what was seen when the last frame was taken: bytes, or the
+    /// value that a frame waits for.
+    pub(super) fn has_more(&self) -> bool {
+        !self.frames.is_empty() || !self.partial.is_empty() && !self.values.is_empty()
     }
 
     /// Whether the shard has more than the rings took, and so must be woken now that they have room.
@@ -534,7 +535,7 @@ mod tests {
             assert!(is_late || received.len() > before, "nothing more comes");
         }
         assert!(received == sent);
-        assert!(source.is_empty() && !tap.is_congested() && !source.is_late());
+        assert!(!source.has_more() && !tap.is_congested() && !source.is_late());
     }
 
     #[test]

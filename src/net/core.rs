@@ -160,11 +160,17 @@ impl Core {
     #[cold]
     pub(super) fn perform(&mut self, errand: &mut dyn Any) {
         self.api.perform(errand, self.shard.health());
+        self.keep_ledger();
+        self.owed = self.owed.max(self.ledger_gate);
+    }
+
+    /// Hands what the ledger has changed to the journal.
+    pub(super) fn keep_ledger(&mut self) {
         for (key, value) in self.api.take_ledger_changes() {
             self.shard.journal_node(&key, value.as_ref().map(|value| value.as_slice()));
             let gate = self.gate();
+            self.owed = gate;
             self.ledger_gate = self.ledger_gate.max(gate);
         }
-        self.owed = self.owed.max(self.ledger_gate);
     }
 }

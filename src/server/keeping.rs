@@ -10,9 +10,13 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::api::NodeState;
-use crate::clock::Stopwatch;
+use crate::auth::Ledger;
+use crate::clock::{Stopwatch, Version};
 use crate::config::{Persistence, SyncMode};
-use crate::journal::{Folder, JournalConfig, MasterKey, OpenError, Opened, Record, Replay, Sync, Tap};
+use crate::doorbell::Doorbell;
+use crate::journal::{
+    Folder, Journal, JournalConfig, MasterKey, OpenError, Opened, Record, Replay, Sync, Tap, connect,
+};
 use crate::net::Recovery;
 use crate::op::{KeyHasher, Namespace};
 use crate::shard::RestoreError;
@@ -57,6 +61,19 @@ pub fn open(persistence: &Persistence) -> Result<Opened, OpenError> {
     Ok(opened)
 }
 
+/// Starts the writer of a folder; the taps are for the shards of the reactors whose bells these are.
+pub fn start(folder: Opened, bells: Arc<[Doorbell]>) -> io::Result<(Vec<Tap>, Journal)> {
+    let (taps, sources) = bells.iter().map(|_| connect(folder.bell())).unzip();
+    let journal = folder.start(sources, bells).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok((taps, journal))
+}
+
+/// The spaces that there are.
+pub fn spaces(ledger: &Ledger) -> HashSet<Namespace> {
+    let of_app = |app| [Namespace::items(app), Namespace::lists(app)];
+    ledger.apps.all_numbers().flat_map(of_app).chain([Namespace::KV]).collect()
+}
+
 /// What all reactors know that bring back what was kept.
 pub struct Comeback {
     pub replay: Replay,
@@ -65,7 +82,7 @@ pub struct Comeback {
     /// The spaces that there are. What is in others is of apps that are gone.
     pub spaces: Arc<HashSet<Namespace>>,
     /// All clocks go on above it.
-    pub version_max: crate::clock::Version,
+    pub version_max: Version,
     pub state: Arc<NodeState>,
     /// Tells the main thread that all is back.
     pub done: Arc<dyn Fn() + Send + std::marker::Sync>,

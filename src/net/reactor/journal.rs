@@ -69,7 +69,10 @@ impl Reactor {
         let has_failed = self.core.shard.health() == Health::Failed;
         let kept = if has_failed { u64::MAX } else { self.core.shard.kept() };
         let takes_writes = self.core.takes_writes();
-        self.core.waiting.may_go_on(kept, takes_writes)
+        if !self.core.api.is_recovering() {
+            self.writing_base |= self.core.shard.write_base(self.core.now);
+        }
+        self.writing_base || self.core.waiting.may_go_on(kept, takes_writes)
     }
 
     /// Hands on what is to be kept, and a slice of the live set if the journal wants it. Behind all that
@@ -94,8 +97,10 @@ impl Reactor {
                 return Ok(());
             }
             self.recovery = None;
-            if self.state.has_recovered() {
-                // They have been waiting for this one.
+            // What every node has, such as the default app, may be there for the first time.
+            self.core.keep_ledger();
+            if !self.state.is_recovering() {
+                // The others have been waiting for this one.
                 self.core.mesh.wake_all();
             }
         }
