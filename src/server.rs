@@ -29,7 +29,7 @@ use crate::net::{
     self, Certificates, Door, DoorError, Doors, Heartbeat, Helper, Live, Loads, Reactor, ReactorConfig,
     SocketFile, Steering, Timeouts, connect, steer,
 };
-use crate::op::{KeyHasher, Namespace};
+use crate::op::KeyHasher;
 use crate::shard::{Doorbell, Mesh, Shard};
 use crate::store::{Store, StoreConfig};
 use keeping::{Comeback, Report, TICK};
@@ -123,8 +123,8 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
         Kept { folder, recovered: Arc::new(move || drop(events.send(Event::Recovered))) }
     });
     let is_kept = kept.is_some();
-    let reactors =
-        reactors(settings, each, certificates.clone(), boot_id, kept).map_err(system("set up the reactors"))?;
+    let reactors = reactors(settings, each, certificates.clone(), boot_id, kept)
+        .map_err(system("set up the reactors"))?;
     let Reactors { reactors, state, bells, steerings, loads, journal } = reactors;
     if !is_kept {
         state.set(Phase::Serving);
@@ -154,7 +154,18 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
         supervisor::ready(&status);
     }
     let tls = certificates.zip(settings.general.tls.clone());
-    Ok(Node { events, state, bells, steerings, loads, journal, tls, _unix: unix, status, _watchdog: watchdog })
+    Ok(Node {
+        events,
+        state,
+        bells,
+        steerings,
+        loads,
+        journal,
+        tls,
+        _unix: unix,
+        status,
+        _watchdog: watchdog,
+    })
 }
 
 /// What an earlier run has kept.
@@ -273,7 +284,8 @@ pub fn reactors(
             Some(ledger) => api.with_ledger(ledger),
             None => api,
         };
-        let recovery = comeback.as_ref().zip(taps.next()).map(|(comeback, tap)| comeback.of(reactors.len(), tap));
+        let recovery =
+            comeback.as_ref().zip(taps.next()).map(|(comeback, tap)| comeback.of(reactors.len(), tap));
         let (steering, control) = connect();
         let config = ReactorConfig {
             api,

@@ -107,8 +107,7 @@ fn give(node: &Node) -> Given {
     root.put(&path(b"locked"), "mine").expect(201);
     let fencing_token = fence(&root.patch(&kv("locked"), "lock").expect(200));
     root.put(&path(b"leased"), "mine").expect(201);
-    let leased_token =
-        fence(&root.patch(&kv("leased"), r#"{"operation":"lock","value":3600}"#).expect(200));
+    let leased_token = fence(&root.patch(&kv("leased"), r#"{"operation":"lock","value":3600}"#).expect(200));
     root.put(&path(b"unlocked"), "anybody's").expect(201);
     root.patch(&kv("unlocked"), "lock").expect(200);
     root.patch(&kv("unlocked"), "unlock").expect(200);
@@ -153,17 +152,7 @@ fn give(node: &Node) -> Given {
     root.delete(&of(&revoked)).expect(200);
 
     let seen = paths.iter().map(|path| see(&mut root, path)).collect();
-    Given {
-        seen,
-        deadlines,
-        fencing_token,
-        leased_token,
-        app,
-        dropped_app,
-        api_key,
-        revoked,
-        lists,
-    }
+    Given { seen, deadlines, fencing_token, leased_token, app, dropped_app, api_key, revoked, lists }
 }
 
 /// Checks that a node has all of it, changing nothing but two locks, of which the next check is told.

@@ -321,7 +321,11 @@ fn the_check_finds_what_no_register_shows() {
     assert_eq!(possible(&empty, &[cut(0, Act::Put(1))]), both);
     assert_eq!(possible(&both, &[got(0, 1, None), got(2, 3, Some(1))]), none);
     assert_eq!(possible(&empty, &[cut(0, Act::Put(1)), got(1, 2, Some(1)), got(3, 4, None)]), none);
-    assert_eq!(possible(&empty, &[got(0, 1, Some(1)), cut(2, Act::Put(1))]), none, "seen before it was asked");
+    assert_eq!(
+        possible(&empty, &[got(0, 1, Some(1)), cut(2, Act::Put(1))]),
+        none,
+        "seen before it was asked"
+    );
     let counted = |from, to, number| span(from, to, Act::Increment, Told::Counted(Some(number)));
     assert_eq!(possible(&HashSet::from([Some(0)]), &[counted(0, 1, 1), counted(2, 3, 1)]), none);
     let two = [counted(0, 9, 2), counted(0, 9, 1)];

@@ -175,13 +175,6 @@ impl Ledger {
         self.keys.credentials().chain(self.apps.credentials())
     }
 
-    pub fn take_changes(&mut self) -> Vec<LedgerChange> {
-        Vec::new()
-    }
-    pub fn records(&self) -> impl Iterator<Item = (Box<[u8]>, zeroize::Zeroizing<Vec<u8>>)> + '_ {
-        std::iter::empty()
-    }
-
     /// Makes an app as `Apps::create` does.
     ///
     /// # Errors

@@ -193,7 +193,8 @@ fn cannot_keep(location: &Path, error: &OpenError) -> Failure {
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Exit::Denied,
             ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
                 let what = format!("persistence.location: {} is not a folder", location.display());
-                return Failure::new(Exit::Configuration, what).and("name a folder that belongs to the node alone");
+                return Failure::new(Exit::Configuration, what)
+                    .and("name a folder that belongs to the node alone");
             }
             _ => Exit::Failed,
         },

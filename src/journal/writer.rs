@@ -153,11 +153,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Begins a segment behind what the folder holds.
-    pub(super) fn start(
-        opened: Opened,
-        sources: Vec<Source>,
-        wakers: Arc<[Doorbell]>,
-    ) -> io::Result<Writer> {
+    pub(super) fn start(opened: Opened, sources: Vec<Source>, wakers: Arc<[Doorbell]>) -> io::Result<Writer> {
         let version_max = opened.version_max().0;
         let Opened { disk, lock, config, manifest, keys, sequence, segment, log: older, .. } = opened;
         let number = segment + 1;

@@ -161,7 +161,8 @@ impl Report {
     /// Nothing is shown until there is something to show.
     pub fn begin(what: &'static str) -> Report {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{msg:10} [{bar:40}] {percent:>3}%  {bytes} of {total_bytes}");
+        let style =
+            ProgressStyle::with_template("{msg:10} [{bar:40}] {percent:>3}%  {bytes} of {total_bytes}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
         bar.set_message(what);
         Report { what, bar, watch: Stopwatch::start(), next_line_ns: LINE_NS }
