@@ -7,10 +7,11 @@
 //! that is what keeps the operations of a batch on one key in order.
 
 use std::any::Any;
+use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::clock::Now;
-use crate::http::{Method, Request, Status, response};
+use crate::http::{Method, Request, Status, Version, response};
 use crate::limits::CONNECTION_HOPS_MAX;
 use crate::memory::{Memory, Reservation};
 use crate::op::{Namespace, Operation, Outcome, Payload};
@@ -18,6 +19,7 @@ use crate::shard::{ListTask, Scan};
 
 use super::administer::Administration;
 use super::batch::Batch;
+use super::databases;
 use super::light::order::Order;
 use super::list::List;
 use super::message::Problem;
@@ -36,6 +38,39 @@ enum Kind {
     Batch(Batch),
     Administration(Administration),
     Light(Box<Order>),
+    Database(Box<databases::order::Order>),
+}
+
+/// Something for a thread that may take its time.
+pub struct Chore(Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>);
+
+impl Chore {
+    /// A chore that makes this.
+    pub(super) fn new<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> Chore {
+        Chore(Box::new(move || Box::new(make())))
+    }
+
+    /// Does it, and brings what it made.
+    pub fn run(self) -> Box<dyn Any + Send> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Chore {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Chore")
+    }
+}
+
+/// What of an answer can be sent before the rest is there.
+#[derive(Debug)]
+pub enum Flow {
+    /// Nothing.
+    Waits,
+    /// What was appended, and this behind it with what it draws on the memory of the node.
+    Sends(Tail<'static>, Option<Reservation>),
+    /// There will be no rest: the connection ends here, so that nobody takes it for all.
+    Broken,
 }
 
 /// A piece of work for one core.
@@ -63,6 +98,10 @@ pub enum Work<'a> {
     Empty([Namespace; 2]),
     /// Something for the API of that core: [`Api::perform`].
     Errand(Box<dyn Any + Send>),
+    /// The same for the core that asks.
+    Here(Box<dyn Any + Send>),
+    /// Something for a thread that may take its time. It is brought back when it is done.
+    Chore(Chore),
 }
 
 impl Api {
@@ -84,6 +123,13 @@ impl Api {
             Task::Light(verb, app) => {
                 Kind::Light(Box::new(self.order(request, head, (verb, app), call, payload)?))
             }
+            Task::Database(verb, by_password) => Kind::Database(Box::new(self.database_order(
+                request,
+                head,
+                (verb, by_password),
+                call,
+                payload,
+            ))),
         };
         Ok(Box::new(Gather(kind)))
     }
@@ -95,6 +141,7 @@ impl Gather {
         match &self.0 {
             Kind::Batch(batch) => batch.writes_next(),
             Kind::Light(order) => order.writes_next(),
+            Kind::Database(order) => order.writes_next(),
             Kind::List(_) | Kind::Administration(_) => false,
         }
     }
@@ -107,6 +154,7 @@ impl Gather {
             Kind::Batch(batch) => batch.next(),
             Kind::Administration(order) => order.next(),
             Kind::Light(order) => order.next(),
+            Kind::Database(order) => order.next(),
         }
     }
 
@@ -115,6 +163,7 @@ impl Gather {
         match &mut self.0 {
             Kind::Batch(batch) => batch.accept(index, outcome),
             Kind::Light(order) => order.accept(outcome),
+            Kind::Database(order) => order.accept(outcome),
             Kind::List(_) | Kind::Administration(_) => debug_assert!(false, "only a batch has operations"),
         }
     }
@@ -125,6 +174,7 @@ impl Gather {
         match &mut self.0 {
             Kind::List(list) => list.accept(index, *scan),
             Kind::Light(order) => order.accept_scan(index, *scan),
+            Kind::Database(order) => order.accept_scan(*scan),
             Kind::Batch(_) | Kind::Administration(_) => debug_assert!(false, "only a listing has scans"),
         }
     }
@@ -134,8 +184,37 @@ impl Gather {
         match &mut self.0 {
             Kind::Administration(order) => order.accept(errand),
             Kind::Light(order) => order.accept_app(errand),
+            Kind::Database(order) => order.accept_errand(errand),
             Kind::List(_) | Kind::Batch(_) => debug_assert!(false, "only an order has errands"),
         }
+    }
+
+    /// Brings back what a chore has made.
+    pub fn accept_chore(&mut self, made: Box<dyn Any + Send>, memory: &Arc<Memory>) {
+        match &mut self.0 {
+            Kind::Database(order) => order.accept_chore(made, memory),
+            _ => debug_assert!(false, "only the databases family has chores"),
+        }
+    }
+
+    /// Sends what can be sent before the rest is there.
+    pub fn flow(
+        &mut self,
+        api: &mut Api,
+        request: &Request,
+        head: &[u8],
+        close: bool,
+        out: &mut Vec<u8>,
+    ) -> Flow {
+        match &mut self.0 {
+            Kind::Database(order) => order.flow(api, request, head, close, out),
+            _ => Flow::Waits,
+        }
+    }
+
+    /// Whether the answer may end with its connection, since its length is not known and there are no chunks.
+    pub fn ends_with_connection(&self, request: &Request) -> bool {
+        request.version == Version::Http10 && matches!(&self.0, Kind::Database(order) if order.may_be_long())
     }
 
     /// Brings back what was asked of a list.
@@ -173,6 +252,7 @@ impl Gather {
             Kind::Batch(batch) => batch.is_done(),
             Kind::Administration(order) => order.is_done(),
             Kind::Light(order) => order.is_done(),
+            Kind::Database(order) => order.is_done(),
         }
     }
 
@@ -195,6 +275,7 @@ impl Gather {
                 return (Tail::None, None);
             }
             Kind::Light(order) => return order.answer(api, request, head, close, out),
+            Kind::Database(order) => return order.answer(api, request, head, close, out, now),
         };
         let length: usize = parts.iter().map(Vec::len).sum();
         api.preamble.begin(out, Status::Ok);

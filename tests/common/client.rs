@@ -227,7 +227,10 @@ impl Client {
             self.fill(64 * 1024)?;
         };
         let mut response = Response::parse_head(&self.unread[..head_end]).map_err(Trouble::Malformed)?;
-        if response.brings_body(method) {
+        if response.field("transfer-encoding").is_some() {
+            self.unread.drain(..head_end);
+            response.body = self.chunks()?;
+        } else if response.brings_body(method) {
             let length = response.content_length().unwrap_or(0) as usize;
             while self.unread.len() < head_end + length {
                 self.fill(head_end + length - self.unread.len())?;
@@ -238,6 +241,38 @@ impl Client {
             self.unread.drain(..head_end);
         }
         Ok(response)
+    }
+
+    /// Reads the body of an answer whose length was not known when it began: one that is not short.
+    fn chunks(&mut self) -> Result<Vec<u8>, Trouble> {
+        let mut body = Vec::new();
+        loop {
+            let line_end = loop {
+                match find(&self.unread[..self.unread.len().min(20)], b"\r\n") {
+                    Some(at) => break at,
+                    None if self.unread.len() < 20 => self.fill(64 * 1024)?,
+                    None => return Err(Trouble::Malformed("a long chunk size".into())),
+                }
+            };
+            let size = std::str::from_utf8(&self.unread[..line_end]).ok();
+            let size = size.and_then(|digits| usize::from_str_radix(digits, 16).ok());
+            let Some(size) = size else { return Err(Trouble::Malformed("a bad chunk size".into())) };
+            let end = line_end + 2 + size + 2;
+            while self.unread.len() < end {
+                self.fill(end - self.unread.len())?;
+            }
+            body.extend_from_slice(&self.unread[line_end + 2..end - 2]);
+            let is_ended = &self.unread[end - 2..end] == b"\r\n";
+            self.unread.drain(..end);
+            match (is_ended, size) {
+                (true, 0) if body.len() < 64 * 1024 => {
+                    return Err(Trouble::Malformed("a short answer in chunks".into()));
+                }
+                (true, 0) => return Ok(body),
+                (true, _) => {}
+                (false, _) => return Err(Trouble::Malformed("a chunk without its end".into())),
+            }
+        }
     }
 
     /// Reads some bytes into `unread`.
