@@ -2,12 +2,14 @@
 //!
 //! Everything that can fail is done before the first reactor runs, so a node either serves or says
 //! why not. Stopping: `/readyz` turns 503, listeners close, idle connections end, what is under way
-//! finishes within `shutdown.grace`. On SIGHUP whoever started the node reads its settings again.
+//! finishes within `shutdown.grace`, and what was to be kept is. On SIGHUP whoever started the node reads its settings again.
 
+mod keeping;
 mod supervisor;
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -21,6 +23,7 @@ use crate::auth::{Brake, Ledger, NoRandomness, Trust, Verifier, VerifierConfig, 
 use crate::clock::Clock;
 use crate::config::{Settings, Tls, WhenFull};
 use crate::etag::Tags;
+use crate::journal::{Journal, OpenError, Opened};
 use crate::memory::Memory;
 use crate::net::{
     self, Certificates, Door, DoorError, Doors, Heartbeat, Helper, Live, Loads, Reactor, ReactorConfig,
@@ -30,12 +33,15 @@ use crate::op::KeyHasher;
 use crate::raw::image;
 use crate::shard::{Doorbell, Mesh, Registry, Shard};
 use crate::store::{Store, StoreConfig};
+use keeping::{Comeback, Report, TICK};
 
 /// Why a node does not start.
 #[derive(Debug)]
 pub enum StartError {
     /// It cannot be listened where it should.
     Doors(DoorError),
+    /// The folder of the journal cannot be used.
+    Folder(PathBuf, OpenError),
     /// The system refuses what stands first.
     System(&'static str, io::Error),
 }
@@ -52,6 +58,8 @@ pub enum Ended {
 /// What the main thread waits for.
 enum Event {
     Signal(i32),
+    /// Everything is back that was kept.
+    Recovered,
     ReactorEnded(io::Result<()>),
 }
 
@@ -87,6 +95,7 @@ struct Node {
     bells: Arc<[Doorbell]>,
     steerings: Vec<Steering>,
     loads: Loads,
+    journal: Option<Journal>,
     tls: Option<(Arc<Certificates>, Tls)>,
     /// Goes with the node.
     _unix: Option<SocketFile>,
@@ -108,12 +117,22 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
         std::process::abort();
     }));
 
+    let folder = settings.persistence.as_ref().map(|persistence| {
+        keeping::open(persistence).map_err(|error| StartError::Folder(persistence.location.clone(), error))
+    });
     let (events_in, events) = channel();
     watch_signals(events_in.clone()).map_err(system("watch for signals"))?;
-    let reactors =
-        reactors(settings, each, certificates.clone(), boot_id).map_err(system("set up the reactors"))?;
-    let Reactors { reactors, state, bells, steerings, loads } = reactors;
-    state.set(Phase::Serving);
+    let kept = folder.transpose()?.map(|folder| {
+        let events = events_in.clone();
+        Kept { folder, recovered: Arc::new(move || drop(events.send(Event::Recovered))) }
+    });
+    let is_kept = kept.is_some();
+    let reactors = reactors(settings, each, certificates.clone(), boot_id, kept)
+        .map_err(system("set up the reactors"))?;
+    let Reactors { reactors, state, bells, steerings, loads, journal } = reactors;
+    if !is_kept {
+        state.set(Phase::Serving);
+    }
     for (number, reactor) in reactors.into_iter().enumerate() {
         let events = events_in.clone();
         let pin = settings.runtime.pin_cores;
@@ -135,9 +154,30 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
     let watchdog = supervisor::Watchdog::start(Heartbeat::of(&steerings), bells.clone());
     let watchdog = watchdog.map_err(system("start a thread"))?;
     let status = format!("Serving http://{plain}, {}", workers_and_memory(settings));
-    supervisor::ready(&status);
+    if !is_kept {
+        supervisor::ready(&status);
+    }
     let tls = certificates.zip(settings.general.tls.clone());
-    Ok(Node { events, state, bells, steerings, loads, tls, _unix: unix, status, _watchdog: watchdog })
+    Ok(Node {
+        events,
+        state,
+        bells,
+        steerings,
+        loads,
+        journal,
+        tls,
+        _unix: unix,
+        status,
+        _watchdog: watchdog,
+    })
+}
+
+/// What an earlier run has kept.
+pub struct Kept {
+    /// Where, read once and found good.
+    pub folder: Opened,
+    /// Is called when all of it is back.
+    pub recovered: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// The reactors of a node before they run, and what steers them.
@@ -151,11 +191,14 @@ pub struct Reactors {
     pub bells: Arc<[Doorbell]>,
     /// Tell the reactors of other settings.
     pub steerings: Vec<Steering>,
+    /// To be closed when the reactors have ended.
+    pub journal: Option<Journal>,
     loads: Loads,
 }
 
 /// Sets up a reactor for each set of listening sockets, of which there are `runtime.workers`.
-/// `certificates` are for those that speak TLS.
+/// `certificates` are for those that speak TLS. They go on with what was `kept`, or begin with nothing, and
+/// then `boot_id` makes their entity tags their own.
 ///
 /// # Errors
 /// What the system refuses: memory, a thread, a descriptor.
@@ -164,14 +207,15 @@ pub fn reactors(
     doors: Vec<Vec<Door>>,
     certificates: Option<Arc<Certificates>>,
     boot_id: u32,
+    kept: Option<Kept>,
 ) -> io::Result<Reactors> {
     let workers = settings.runtime.workers;
     let clock = Clock::start();
     let hasher = KeyHasher::random();
-    let tags = Tags::new(boot_id);
+    let tags = Tags::new(kept.as_ref().map_or(boot_id, |kept| kept.folder.boot_id()));
     let state = Arc::new(NodeState::default());
     let loads = Loads::new(workers);
-    let trust = trust(settings)?;
+    let trust = trust(settings, kept.as_ref().map(|kept| &kept.folder))?;
     let databases = &settings.databases;
     let has_password = databases.password.is_some() || databases.password_hash.is_some();
     let brake = has_password.then(Brake::new);
@@ -189,6 +233,32 @@ pub fn reactors(
     let memory = Memory::new(settings.store.memory_bytes, workers, evicts)?;
     let helpers = Helper::start(bells.clone())?;
     let meshes = Mesh::connect(bells.clone());
+    let mut ledger =
+        Ledger::new(&trust, memory.clone(), workers, Clock::wall_seconds()).map_err(no_randomness)?;
+    let mut registry = Registry::new(memory.clone(), workers);
+    let mut databases = Vec::new();
+    let (comeback, taps, journal) = match kept {
+        None => (None, Vec::new(), None),
+        Some(Kept { folder, recovered }) => {
+            ledger.restore(folder.ledger()).map_err(io::Error::other)?;
+            databases = registry.restore(folder.ledger()).map_err(io::Error::other)?;
+            state.recover(workers, folder.bytes() * workers as u64);
+            let comeback = Comeback {
+                replay: folder.replay(),
+                hasher: hasher.clone(),
+                workers,
+                spaces: Arc::new(keeping::spaces(&ledger, &databases)),
+                version_max: folder.version_max(),
+                state: state.clone(),
+                done: recovered,
+            };
+            let (taps, journal) = keeping::start(folder, bells.clone())?;
+            (Some(comeback), taps, Some(journal))
+        }
+    };
+    let credentials = ledger.credentials();
+    let mut ledger = Some((ledger, registry));
+    let mut taps = taps.into_iter();
     let Live { timeouts, connections_max, request_bytes_max, default_ttl, cors_origins } = live(settings);
 
     let mut reactors = Vec::new();
@@ -205,7 +275,7 @@ pub fn reactors(
             },
             hasher.clone(),
         )?;
-        let api = Api::new(ApiConfig {
+        let mut api = Api::new(ApiConfig {
             trust: trust.clone(),
             brake: brake.clone(),
             hasher: hasher.clone(),
@@ -219,17 +289,23 @@ pub fn reactors(
             restricted: settings.databases.restricted.clone(),
             state: state.clone(),
         });
-        let api = match reactors.is_empty() {
-            true => {
-                let ledger = Ledger::new(&trust, memory.clone(), workers, Clock::wall_seconds());
-                api.with_ledger(ledger.map_err(no_randomness)?, Registry::new(memory.clone(), workers))
-            }
-            false => api,
+        let mut shard = Shard::new(store, tags);
+        api.learn(&credentials, false);
+        for database in &databases {
+            api.follow(database);
+            shard.follow(database);
+        }
+        let api = match ledger.take() {
+            Some((ledger, registry)) => api.with_ledger(ledger, registry),
+            None => api,
         };
+        let recovery =
+            comeback.as_ref().zip(taps.next()).map(|(comeback, tap)| comeback.of(reactors.len(), tap));
         let (steering, control) = connect();
         let config = ReactorConfig {
             api,
-            shard: Shard::new(store, tags),
+            shard,
+            recovery,
             mesh,
             helper,
             doors,
@@ -245,7 +321,7 @@ pub fn reactors(
         steerings.push(steering);
         reactors.push(Reactor::new(poll, config)?);
     }
-    Ok(Reactors { reactors, state, bells, steerings, loads })
+    Ok(Reactors { reactors, state, bells, steerings, loads, journal })
 }
 
 /// What the reactors take on when the settings are read again.
@@ -264,7 +340,7 @@ fn live(settings: &Settings) -> Live {
 }
 
 /// What this node judges credentials by.
-fn trust(settings: &Settings) -> io::Result<Trust> {
+fn trust(settings: &Settings, folder: Option<&Opened>) -> io::Result<Trust> {
     let authentication = &settings.authentication;
     let mut verifier = Verifier::new(VerifierConfig {
         enabled: authentication.enabled,
@@ -275,7 +351,10 @@ fn trust(settings: &Settings) -> io::Result<Trust> {
     if let Some(previous) = &authentication.previous_secret_key {
         verifier = verifier.with_previous(previous.expose().as_bytes());
     }
-    let trust = Trust::new(verifier).map_err(no_randomness)?;
+    let mut trust = Trust::new(verifier).map_err(no_randomness)?;
+    if let Some(folder) = folder {
+        trust = trust.restored(folder.ledger()).map_err(io::Error::other)?;
+    }
     Ok(match (&settings.databases.password, &settings.databases.password_hash) {
         (Some(password), _) => trust.with_password(password.expose().as_bytes()),
         (None, Some(hash)) => trust.with_password_hash(hash.clone()),
@@ -288,29 +367,18 @@ fn no_randomness(_: NoRandomness) -> io::Error {
 }
 
 impl Node {
-    fn wait(self, mut grace: Duration, reload: &mut Reload<'_>) -> Ended {
+    fn wait(mut self, mut grace: Duration, reload: &mut Reload<'_>) -> Ended {
         let clock = Clock::start();
         let mut running = self.bells.len();
         let mut deadline_ms = None;
-        let mut settled = false;
+        let mut recovery = self.journal.is_some().then(|| Report::begin("recovering"));
+        let mut is_settled = false;
         loop {
-            let event = match deadline_ms {
-                None if !settled => {
-                    settled = true;
-                    match self.events.recv_timeout(SETTLED) {
-                        Err(RecvTimeoutError::Timeout) => {
-                            // What only the start needed would be most of the code in memory, several MiB.
-                            image::give_back();
-                            continue;
-                        }
-                        event => event,
-                    }
-                }
+            let left = deadline_ms.map(|deadline_ms| u64::saturating_sub(deadline_ms, clock.now().unix_ms));
+            let pause = recovery.as_ref().map(|_| TICK).or((!is_settled).then_some(SETTLED));
+            let event = match left.map(Duration::from_millis).or(pause) {
                 None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(deadline_ms) => {
-                    let left = u64::saturating_sub(deadline_ms, clock.now().unix_ms);
-                    self.events.recv_timeout(Duration::from_millis(left))
-                }
+                Some(patience) => self.events.recv_timeout(patience),
             };
             match event {
                 Ok(Event::Signal(SIGHUP)) if deadline_ms.is_some() => {}
@@ -323,24 +391,56 @@ impl Node {
                     log::info!("stopping: {} connections are open", self.loads.total());
                     supervisor::stopping();
                     deadline_ms = Some(clock.now().unix_ms + grace.as_millis() as u64);
+                    recovery = None;
                     self.state.set(Phase::Draining);
                     self.bells.iter().for_each(Doorbell::ring_always);
+                }
+                Ok(Event::Recovered) => {
+                    let Some(report) = recovery.take() else { continue };
+                    let (bytes, ms) = (self.state.recovery().1, report.end());
+                    log::info!("everything is back: {bytes} bytes in {ms} ms");
+                    supervisor::ready(&self.status);
                 }
                 Ok(Event::ReactorEnded(Ok(()))) => {
                     running -= 1;
                     if running == 0 {
-                        log::info!("stopped");
-                        return Ended::Told;
+                        return self.close("stopped");
                     }
                 }
                 Ok(Event::ReactorEnded(Err(error))) => {
                     log::error!("a reactor failed: {error}");
                     return Ended::Failed;
                 }
+                Err(_) if deadline_ms.is_none() => match &mut recovery {
+                    Some(report) => {
+                        let progress = self.state.recovery();
+                        supervisor::recovering(progress);
+                        report.show(progress);
+                    }
+                    None => {
+                        is_settled = true;
+                        // What only the start needed would be most of the code in memory, several MiB.
+                        image::give_back();
+                    }
+                },
                 Err(_) => {
                     log::warn!("stopping: {} connections did not finish in time", self.loads.total());
-                    return Ended::Told;
+                    return self.close("stopped all the same");
                 }
+            }
+        }
+    }
+
+    /// Sees to it that what was to be kept is.
+    fn close(&mut self, said: &str) -> Ended {
+        match self.journal.take().map_or(Ok(()), Journal::close) {
+            Ok(()) => {
+                log::info!("{said}");
+                Ended::Told
+            }
+            Err(error) => {
+                log::error!("stopped, and not everything was kept: {error}");
+                Ended::Failed
             }
         }
     }

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::auth::{Credential, Fields, Id, Ledger, NewKey, Principal, Refused, Which};
+use crate::auth::{Credential, Fields, Id, Ledger, LedgerChange, NewKey, Principal, Refused, Which};
 use crate::http::{Field, Method, Request, Status, response, target};
 use crate::op::Namespace;
-use crate::shard::Shard;
+use crate::shard::{DatabaseChange, Health, Registry, Shard};
 
 use super::databases::change::Aftermath;
 use super::gather::{Piece, Work};
@@ -160,7 +160,7 @@ impl Api {
         })
     }
 
-    /// Does what another reactor, or this one, asks for.
+    /// Does what another reactor, or this one, asks for, if the journal can keep what it changes.
     #[cold]
     pub fn perform(&mut self, errand: &mut dyn Any, shard: &mut Shard) -> Aftermath {
         let Some(Errand(stage)) = errand.downcast_mut() else {
@@ -168,7 +168,10 @@ impl Api {
         };
         *stage = match std::mem::replace(stage, Stage::Learned) {
             Stage::Order(order) => {
-                let (answer, effects) = self.execute(*order);
+                let (answer, effects) = match order.refused_by(shard.health()) {
+                    None => self.execute(*order),
+                    Some(problem) => (Err(problem), Effects::default()),
+                };
                 if !effects.made.is_empty() || effects.ended {
                     self.learn(&effects.made, effects.ended);
                 }
@@ -186,7 +189,27 @@ impl Api {
         Aftermath::None
     }
 
-    fn learn(&mut self, made: &[Arc<Credential>], ended: bool) {
+    /// What the ledger has changed since this was last asked, to be kept: names and their contents, none for
+    /// what is gone.
+    pub fn take_ledger_changes(&mut self) -> Vec<LedgerChange> {
+        let mut changes = self.ledger.as_mut().map(Ledger::take_changes).unwrap_or_default();
+        changes.extend(self.registry.as_mut().map(Registry::take_changes).unwrap_or_default());
+        changes
+    }
+
+    /// All that the ledger has to be kept.
+    pub fn ledger_records(&self) -> impl Iterator<Item = (Box<[u8]>, Zeroizing<Vec<u8>>)> + '_ {
+        let databases = self.registry.iter().flat_map(|registry| registry.records(&self.databases));
+        self.ledger.iter().flat_map(Ledger::records).chain(databases)
+    }
+
+    /// Knows of databases that were made earlier.
+    pub fn follow(&mut self, change: &DatabaseChange) {
+        self.databases.follow(change);
+    }
+
+    /// Learns of credentials that were made earlier, and that others have ended.
+    pub fn learn(&mut self, made: &[Arc<Credential>], ended: bool) {
         if ended {
             self.authenticator.begin_sweep();
         }
@@ -227,6 +250,24 @@ impl Api {
         self.end(Some((request, head)), close, out);
         if request.method != Method::Head {
             out.extend_from_slice(&answer.body);
+        }
+    }
+}
+
+impl Order {
+    /// Why it cannot be, if the journal does not keep what it does. What ends a credential makes room.
+    fn refused_by(&self, journal: Health) -> Option<Problem> {
+        let (changes, makes_room) = match self {
+            Order::ListKeys(..) | Order::ShowKey(..) | Order::ListApps(_) => (false, false),
+            Order::DeleteKey(..) | Order::DeleteApp(_) => (true, true),
+            Order::CreateKey(..) | Order::RenameKey(..) | Order::CreateApp(_) | Order::RotateApp(..) => {
+                (true, false)
+            }
+        };
+        match journal {
+            Health::Failed if changes => Some(Problem::JournalFailed),
+            Health::Full if changes && !makes_room => Some(Problem::JournalFull),
+            Health::Good | Health::Full | Health::Failed => None,
         }
     }
 }

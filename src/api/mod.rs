@@ -129,6 +129,8 @@ pub struct Api {
     default_expiry: Expiry,
     origins: Origins,
     anonymous_head: bool,
+    /// Not everything is back that the node has kept.
+    recovering: bool,
     restricted: Arc<[Box<str>]>,
     databases: Databases,
     /// With reactor 0 alone.
@@ -288,6 +290,22 @@ pub enum Tail<'a> {
     Decode(Decode),
 }
 
+impl Tail<'_> {
+    /// Moves bytes that lie in the store behind the head, so that the answer may wait.
+    pub fn gather(self, out: &mut Vec<u8>) -> Tail<'static> {
+        match self {
+            Tail::Bytes(bytes) => {
+                out.extend_from_slice(bytes);
+                Tail::None
+            }
+            Tail::None => Tail::None,
+            Tail::Large(value, range) => Tail::Large(value, range),
+            Tail::Framed(value, behind) => Tail::Framed(value, behind),
+            Tail::Decode(decode) => Tail::Decode(decode),
+        }
+    }
+}
+
 impl Api {
     /// The API of a reactor.
     pub fn new(config: ApiConfig) -> Api {
@@ -310,12 +328,23 @@ impl Api {
             default_expiry: config.default_ttl.map_or(Expiry::Never, Expiry::Seconds),
             origins: Origins::new(config.cors_origins),
             anonymous_head: config.anonymous_head,
+            recovering: config.state.phase() == Phase::Recovering,
             restricted: config.restricted,
             databases: Databases::default(),
             registry: None,
             log_slots: [0; Level::COUNT],
             state: config.state,
         }
+    }
+
+    /// Whether all but the pages of the node is refused, since not everything is back that it has kept.
+    pub fn is_recovering(&self) -> bool {
+        self.recovering
+    }
+
+    /// Everything is back.
+    pub fn recovered(&mut self) {
+        self.recovering = false;
     }
 
     /// Takes on settings that have changed, for the requests that come from now on.
@@ -371,6 +400,9 @@ impl Api {
             }
         };
         let (grants, scope) = self.authorize(request, head, route, remembered, vouched)?;
+        if self.recovering && route.endpoint.needs_store() {
+            return Err(Problem::Recovering);
+        }
         self.check_declared(request, route.body)?;
         let Endpoint::Key(verb) = route.endpoint else {
             match route.endpoint {

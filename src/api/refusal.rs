@@ -92,7 +92,7 @@ impl Api {
             Problem::RangeNotSatisfiable(length) => {
                 response::field_decimal(out, "Content-Range: bytes */", *length);
             }
-            Problem::Busy => out.extend_from_slice(b"Retry-After: 1\r\n"),
+            Problem::Busy | Problem::Recovering => out.extend_from_slice(b"Retry-After: 1\r\n"),
             _ => {}
         }
     }

@@ -56,7 +56,7 @@ impl Opened {
     ///
     /// # Errors
     /// When the first segment cannot be made, or a thread.
-    pub fn start(self, sources: Vec<Source>, wakers: Vec<Arc<Doorbell>>) -> Result<Journal, OpenError> {
+    pub fn start(self, sources: Vec<Source>, wakers: Arc<[Doorbell]>) -> Result<Journal, OpenError> {
         let shown = self.disk.shown();
         let bell = self.bell.clone();
         let ending = Arc::new(AtomicBool::new(false));

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use super::{
     Folder, Health, Journal, JournalConfig, MasterKey, OpenError, Opened, Put, Record, Sync, Tap, connect,

@@ -124,7 +124,7 @@ pub(super) struct Writer {
     pub(super) manifest: Manifest,
     pub(super) keys: Keys,
     pub(super) sources: Vec<Source>,
-    wakers: Vec<Arc<Doorbell>>,
+    wakers: Arc<[Doorbell]>,
     counts: Vec<Count>,
     /// Whose rings come first in the next step.
     first: usize,
@@ -153,11 +153,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Begins a segment behind what the folder holds.
-    pub(super) fn start(
-        opened: Opened,
-        sources: Vec<Source>,
-        wakers: Vec<Arc<Doorbell>>,
-    ) -> io::Result<Writer> {
+    pub(super) fn start(opened: Opened, sources: Vec<Source>, wakers: Arc<[Doorbell]>) -> io::Result<Writer> {
         let version_max = opened.version_max().0;
         let Opened { disk, lock, config, mut manifest, keys, sequence, segment, log: older, .. } = opened;
         let number = segment + 1;
@@ -496,7 +492,7 @@ impl Writer {
             }
             Sync::Never => true,
         };
-        for ((count, source), waker) in self.counts.iter_mut().zip(&self.sources).zip(&self.wakers) {
+        for ((count, source), waker) in self.counts.iter_mut().zip(&self.sources).zip(self.wakers.iter()) {
             let is_late = std::mem::take(&mut count.touched) && source.is_late();
             let is_news = may && count.kept < count.written;
             if is_news {
@@ -594,7 +590,7 @@ impl Writer {
     }
 
     pub(super) fn ring_all(&self) {
-        self.wakers.iter().for_each(|waker| waker.ring());
+        self.wakers.iter().for_each(Doorbell::ring);
     }
 
     /// Nothing is acknowledged any more.
@@ -608,7 +604,7 @@ impl Writer {
 
     /// Empties the rings, so that they do not grow.
     fn discard(&mut self) {
-        for (source, waker) in self.sources.iter_mut().zip(&self.wakers) {
+        for (source, waker) in self.sources.iter_mut().zip(self.wakers.iter()) {
             if source.take(|_, _, _| true) && source.is_late() {
                 waker.ring();
             }

@@ -12,6 +12,8 @@ mod control;
 mod core;
 mod doors;
 mod helper;
+#[cfg(test)]
+mod journal_tests;
 mod listener;
 mod output;
 mod reactor;
@@ -20,9 +22,10 @@ mod stalls;
 mod timers;
 mod tls;
 mod unix;
+mod waiting;
 
 pub use control::{Control, Heartbeat, Live, Steering, connect, steer};
-pub use core::Timeouts;
+pub use core::{Recovery, Timeouts};
 pub use doors::{DoorError, Doors, reload};
 pub use helper::Helper;
 pub use listener::{Door, Loads, bind};

@@ -84,6 +84,10 @@ pub enum NotChanged {
     NameTaken,
     /// The memory or the numbers are used up.
     NoRoom,
+    /// The disk is full, and it would take room.
+    JournalFull,
+    /// The disk has failed.
+    JournalFailed,
 }
 
 /// The databases, as one core knows them.

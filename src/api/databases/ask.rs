@@ -64,6 +64,11 @@ impl What {
     pub fn makes_database(&self) -> bool {
         matches!(self, What::Set(..) | What::Add(_))
     }
+
+    /// Whether it changes anything.
+    pub fn writes(&self) -> bool {
+        !matches!(self, What::Get(_) | What::Exists | What::Ttl)
+    }
 }
 
 pub(super) const SET: &str = "Data set successfully";

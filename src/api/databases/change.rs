@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::limits::LOG_ENTRIES_MAX;
 use crate::op::Namespace;
-use crate::shard::{DatabaseChange, DatabaseOrder, NotChanged, Shard};
+use crate::shard::{DatabaseChange, DatabaseOrder, Health, NotChanged, Shard};
 
 use super::super::gather::{Piece, Work};
 use super::super::message::Problem;
@@ -126,6 +126,14 @@ impl Api {
             debug_assert!(false, "only reactor {REGISTRY_REACTOR} is sent orders");
             return Err(NotChanged::NoRoom);
         };
+        let makes_room = !matches!(order, DatabaseOrder::Ensure(_) | DatabaseOrder::Rename(..));
+        let is_there = matches!(&order, DatabaseOrder::Ensure(name) if
+            self.databases.namespace(name.as_bytes()).is_some());
+        match shard.health() {
+            Health::Failed if !is_there => return Err(NotChanged::JournalFailed),
+            Health::Full if !is_there && !makes_room => return Err(NotChanged::JournalFull),
+            Health::Good | Health::Full | Health::Failed => {}
+        }
         let (number, change) = registry.decide(&self.databases, order)?;
         if let Some(change) = &change {
             self.databases.follow(change);
@@ -156,5 +164,7 @@ pub(super) fn refused(why: NotChanged) -> Problem {
         NotChanged::Unknown => Problem::DatabaseUnknown,
         NotChanged::NameTaken => Problem::DatabaseNameTaken,
         NotChanged::NoRoom => Problem::DatabasesFull,
+        NotChanged::JournalFull => Problem::JournalFull,
+        NotChanged::JournalFailed => Problem::JournalFailed,
     }
 }

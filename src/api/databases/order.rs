@@ -209,6 +209,12 @@ impl Order {
         }
     }
 
+    /// Whether the next piece is an operation that writes.
+    pub(in super::super) fn writes_next(&self) -> bool {
+        matches!(self.stage, Stage::Operate(_))
+            && self.entry.as_ref().is_some_and(|entry| entry.what.writes())
+    }
+
     fn operate(&mut self, namespace: Namespace) -> Option<Piece<'_>> {
         let entry = self.entry.as_ref()?;
         let put =

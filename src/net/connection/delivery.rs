@@ -10,7 +10,7 @@ use super::{Connection, Intake, Life, Proof, Stage, State};
 use crate::api::{Call, Decoded, Flow, Gather, Problem, Tail, Work};
 use crate::http::response;
 use crate::memory::Reservation;
-use crate::net::core::Core;
+use crate::net::core::{Core, Task};
 use crate::net::helper::Done;
 use crate::net::output::{Backlog, Written};
 use crate::net::socket::Socket;
@@ -23,13 +23,20 @@ impl Connection {
     /// Executes and answers what is at the front of the queue, and writes once.
     pub fn answer(&mut self, core: &mut Core, id: u32) -> Life {
         let mut progress = false;
-        if let Some(backlog) = self.backlog.as_mut() {
+        if let Some(backlog) = self.backlog.as_mut()
+            && core.is_kept(self.gate)
+        {
+            // Until now it was not the client that was slow.
+            progress = std::mem::take(&mut self.is_held);
             match backlog.flush(&mut self.stream) {
                 Ok(Written::All) => {
-                    self.backlog = None;
+                    self.backlog
+                        .take()
+                        .into_iter()
+                        .for_each(|backlog| core.buffers.give_back_backlog(backlog));
                     progress = true;
                 }
-                Ok(Written::Part(sent)) => progress = sent > 0 || self.stream.take_progress(),
+                Ok(Written::Part(sent)) => progress |= sent > 0 || self.stream.take_progress(),
                 Err(_) => return Life::Over,
             }
         }
@@ -41,6 +48,9 @@ impl Connection {
         let result = self.execute(core, id, &mut scratch);
         if self.held > 0 {
             self.dispatch(core, id);
+        }
+        if core.shard.is_journalled() {
+            self.hold_output(!scratch.is_empty(), core, id);
         }
         let result = result.and_then(|()| self.send(&mut scratch, Tail::None));
         scratch.clear();
@@ -76,6 +86,7 @@ impl Connection {
         id: u32,
         scratch: &mut Vec<u8>,
     ) -> io::Result<()> {
+        let is_journalled = core.shard.is_journalled();
         while self.backlog.is_none()
             && let Some(slot) = self.queue.as_mut().and_then(|queue| queue.get_mut(*answered))
         {
@@ -106,8 +117,14 @@ impl Connection {
                     Tail::None
                 }
                 (State::Ready, Some(Call::Page(page))) => {
-                    core.api.page(request, head, *page, close, scratch);
+                    core.api.page(request, head, *page, core.shard.health(), close, scratch);
                     Tail::None
+                }
+                (State::Ready, Some(Call::Key(call)))
+                    if is_journalled && !call.verb.reads() && !core.takes_writes() =>
+                {
+                    self.pause(core, id);
+                    return Ok(());
                 }
                 (State::Ready, Some(Call::Key(call))) => {
                     let payload = slot.body.payload(block);
@@ -160,7 +177,11 @@ impl Connection {
                             return Ok(());
                         }
                     }
-                    hand_out(gather, ticket, core);
+                    let pauses = hand_out(gather, ticket, core);
+                    if pauses {
+                        self.pause(core, id);
+                        return Ok(());
+                    }
                     if !gather.is_done() {
                         match gather.flow(&mut core.api, request, head, close, scratch) {
                             Flow::Waits => return Ok(()),
@@ -189,7 +210,17 @@ impl Connection {
                 Tail::Decode(decode) => Some(decode),
                 Tail::None if scratch.len() < SCRATCH_BYTES => None,
                 tail => {
-                    send(&mut self.stream, &mut self.backlog, scratch, tail)?;
+                    if is_journalled {
+                        let tail = tail.gather(scratch);
+                        self.gate = self.gate.max(core.gate());
+                        if !core.is_kept(self.gate) {
+                            self.is_held = true;
+                            self.backlog.get_or_insert_with(|| core.buffers.backlog());
+                        }
+                        send(&mut self.stream, &mut self.backlog, scratch, tail)?;
+                    } else {
+                        send(&mut self.stream, &mut self.backlog, scratch, tail)?;
+                    }
                     if let (Some(backlog), Some(made)) = (&mut self.backlog, made) {
                         backlog.hold(made);
                     }
@@ -239,9 +270,15 @@ impl Connection {
         let slot = self.queue.as_mut().and_then(|queue| queue.get_mut(number));
         match slot.map(|slot| &mut slot.state) {
             Some(state @ State::Asked(_)) => {
-                *state = State::Answered(job);
+                *state = match job.is_lost() {
+                    true => State::Refused(Problem::JournalFailed),
+                    false => State::Answered(job),
+                };
                 self.asked -= 1;
                 return;
+            }
+            Some(state @ State::Gathering(_)) if job.is_lost() => {
+                *state = State::Refused(Problem::JournalFailed);
             }
             Some(State::Gathering(gather)) => {
                 let piece = job.ticket.piece;
@@ -308,9 +345,13 @@ impl Connection {
 }
 
 /// Hands out the pieces of a request that several cores work on. Pieces for this core are done at
-/// once, but for scans, which take turns.
-fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) {
-    while let Some(piece) = gather.next() {
+/// once, but for scans, which take turns. True when it stops before a write that is not taken now.
+fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) -> bool {
+    loop {
+        if core.shard.is_journalled() && gather.writes_next() && !core.takes_writes() {
+            return true;
+        }
+        let Some(piece) = gather.next() else { return false };
         let (index, owner) = (piece.index, piece.shard);
         let ticket = Ticket { piece: index, ..ticket };
         let is_local = owner == core.mesh.me();
@@ -358,7 +399,7 @@ fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) {
                 }
             }
             Work::Here(mut errand) => {
-                core.api.perform(&mut *errand, &mut core.shard);
+                core.perform(&mut *errand);
                 gather.accept_errand(errand);
             }
             Work::Chore(chore) => core.helper.chore(chore, ticket),
@@ -366,7 +407,7 @@ fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) {
                 let mut job = core.mesh.job();
                 job.ask_scan(ticket, namespace, scan, asker);
                 if is_local {
-                    core.scans.push_back((owner, job));
+                    core.scans.push_back(Task { asker: owner, job, gate: 0 });
                 } else {
                     core.mesh.ask(owner, job);
                 }
