@@ -117,7 +117,11 @@ impl ListTask {
     fn writes(&self) -> bool {
         matches!(
             self.action,
-            ListAction::Write(..) | ListAction::Add(..) | ListAction::Remove(_) | ListAction::Purge
+            ListAction::Write(..)
+                | ListAction::WriteNew(..)
+                | ListAction::Add(..)
+                | ListAction::Remove(_)
+                | ListAction::Purge
         )
     }
 }
@@ -154,7 +158,8 @@ impl Shard {
             Kept::Long(_) => Draft::InPlace(view.version),
         };
         match (&task.action, found) {
-            (ListAction::Write(..), _) | (ListAction::Add(..), None) => {
+            (ListAction::WriteNew(..), Some(_)) => Step::Done(ListOutcome::Exists(true)),
+            (ListAction::Write(..), _) | (ListAction::WriteNew(..) | ListAction::Add(..), None) => {
                 edit(Draft::Short(ShortList::default()), None)
             }
             (ListAction::Exists, found) => Step::Done(ListOutcome::Exists(found.is_some())),
@@ -277,7 +282,10 @@ impl Shard {
     fn finish(&mut self, task: &ListTask, edit: Edit, now: Now) -> Step {
         let at = task.at();
         let expires_ms = match (&task.action, edit.from) {
-            (ListAction::Write(_, expiry) | ListAction::Add(_, expiry), None) => deadline(*expiry, now),
+            (
+                ListAction::Write(_, expiry) | ListAction::WriteNew(_, expiry) | ListAction::Add(_, expiry),
+                None,
+            ) => deadline(*expiry, now),
             (_, from) => from.and_then(|(_, expires_ms)| expires_ms),
         };
         // A copy was made of a list that may be gone since.

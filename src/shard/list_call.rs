@@ -48,6 +48,8 @@ pub struct Needle {
 pub enum ListAction {
     /// Replace it, or make it.
     Write(Values, Expiry),
+    /// The same, if there is none.
+    WriteNew(Values, Expiry),
     /// Add those values that it does not have; make it, with this time-to-live, if there is none.
     Add(Values, Expiry),
     /// Take those values out that it has.
@@ -101,9 +103,10 @@ pub enum ListOutcome {
 impl ListAction {
     pub(super) fn values(&self) -> Option<&Values> {
         match self {
-            ListAction::Write(values, _) | ListAction::Add(values, _) | ListAction::Remove(values) => {
-                Some(values)
-            }
+            ListAction::Write(values, _)
+            | ListAction::WriteNew(values, _)
+            | ListAction::Add(values, _)
+            | ListAction::Remove(values) => Some(values),
             _ => None,
         }
     }
