@@ -94,6 +94,11 @@ impl VersionClock {
         self.last = (now.unix_ms << 16).max(self.last + 1);
         Version(self.last)
     }
+
+    /// Has all versions from now on be above this one.
+    pub fn raise(&mut self, version: Version) {
+        self.last = self.last.max(version.0);
+    }
 }
 
 #[cfg(test)]

@@ -278,6 +278,10 @@ pub enum Outcome<'a> {
     StoreFull,
     /// The value, with its key and type, is over what one entry may hold.
     TooLarge,
+    /// The disk that the journal is on is full: nothing was written. What removes is still done.
+    JournalFull,
+    /// The disk that the journal is on has failed: nothing was written, and nothing will be.
+    JournalFailed,
 }
 
 /// Hashes keys. Every thread has a copy with the same random keys, so that all agree on who owns

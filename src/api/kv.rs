@@ -212,7 +212,9 @@ impl Api {
             | Outcome::NotNumeric
             | Outcome::OutOfRange
             | Outcome::StoreFull
-            | Outcome::TooLarge => {
+            | Outcome::TooLarge
+            | Outcome::JournalFull
+            | Outcome::JournalFailed => {
                 self.refuse(Some((request, head)), refused(outcome), close, out);
                 return Tail::None;
             }
@@ -283,6 +285,8 @@ pub(super) fn refused(outcome: &Outcome<'_>) -> Problem {
         Outcome::OutOfRange => Problem::OutOfRange,
         Outcome::StoreFull => Problem::StoreFull,
         Outcome::TooLarge => Problem::EntryTooLarge,
+        Outcome::JournalFull => Problem::StoreFull,
+        Outcome::JournalFailed => Problem::Busy,
         Outcome::Absent
         | Outcome::Found(_)
         | Outcome::Created(_)

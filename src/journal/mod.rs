@@ -6,5 +6,5 @@
 mod record;
 mod tap;
 
-pub use record::{ListChange, Put, PutList, Record};
-pub use tap::{Health, Marks, Source, Tap, connect};
+pub use record::{ListChange, Malformed, Put, PutList, Record};
+pub use tap::{Health, Marks, RING_BYTES, Source, Tap, connect};

@@ -3,9 +3,29 @@
 //! Records of one shard are replayed in the order in which they were made; then the last one about a key
 //! decides, whatever was known of the key before. So a live set that was written down while changes went
 //! on is made good by replaying all changes since its beginning.
+//!
+//! # Encoded
+//!
+//! All numbers are little-endian. First a byte for the kind (1 `Put`, 2 `Rewrite`, 3 `Remove`, 4 `PutList`,
+//! 5 `Append`, 6 `Withdraw`, 7 `Node`, 8 `Node` that is gone), then a byte that says what is there of the
+//! following, each only if its bit is set, in this order:
+//!
+//! | bit | bytes | what |
+//! |---|---|---|
+//! | 0 | 4 | the namespace, if it is not that of `/api/kv` |
+//! | 1 | 8 | the version: kinds 1, 4, 5, 6, always |
+//! | 2 | 8 | the deadline, in milliseconds since the Unix epoch |
+//! | 3 | 8 | the token of the lock |
+//! | 4 | 8 | when the lock frees itself, in milliseconds since the Unix epoch |
+//! | 5 | 1 + n | the content type behind its length, if it is not the default |
+//! | 6, 7 | 0 | the encoding: 0 identity, 1 gzip, 2 zstd |
+//!
+//! Then the length of the key in two bytes and the key; the value is the rest. The format of records is part
+//! of the version of the file that they are in.
 
 use crate::clock::Version;
-use crate::op::{Encoding, Namespace, Payload};
+use crate::limits::{CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX};
+use crate::op::{CONTENT_TYPE_DEFAULT, Encoding, Namespace, Payload};
 use crate::store::Lock;
 
 /// A change, or a part of the live set.
@@ -95,7 +115,148 @@ pub struct ListChange<'a> {
     pub values: &'a [u8],
 }
 
+/// The most that [`Record::encode_head`] writes for a key that is no longer than it may be: kind, fields,
+/// namespace, version, deadline, lock, content type, key.
+pub(super) const HEAD_BYTES_MAX: usize =
+    2 + 4 + 8 + 8 + 8 + 8 + 1 + CONTENT_TYPE_BYTES_MAX + 2 + KEY_BYTES_MAX;
+
+const PUT: u8 = 1;
+const REWRITE: u8 = 2;
+const REMOVE: u8 = 3;
+const PUT_LIST: u8 = 4;
+const APPEND: u8 = 5;
+const WITHDRAW: u8 = 6;
+const NODE: u8 = 7;
+const NODE_GONE: u8 = 8;
+
+const NAMESPACE: u8 = 1 << 0;
+const VERSION: u8 = 1 << 1;
+const EXPIRES: u8 = 1 << 2;
+const LOCK: u8 = 1 << 3;
+const UNTIL: u8 = 1 << 4;
+const TYPE: u8 = 1 << 5;
+const ENCODING_SHIFT: u32 = 6;
+
+/// Bytes that are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+/// What stands in front of the key.
+#[derive(Clone, Copy, Default)]
+struct Fields<'a> {
+    namespace: u32,
+    version: Option<u64>,
+    expires_ms: Option<u64>,
+    lock: Option<Lock>,
+    content_type: Option<&'a [u8]>,
+    encoding: Encoding,
+}
+
 impl<'a> Record<'a> {
+    /// The record in its encoded form.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_head(out);
+        if let Some(value) = self.value() {
+            out.extend_from_slice(value.bytes());
+        }
+    }
+
+    /// The encoded form without the value, which is the rest of it.
+    pub(super) fn encode_head(&self, out: &mut Vec<u8>) {
+        let (kind, key, fields) = match self {
+            Record::Put(put) => (PUT, put.key, put.fields()),
+            Record::Rewrite { namespace, key, expires_ms, lock } => {
+                let (expires_ms, lock) = (*expires_ms, *lock);
+                (REWRITE, *key, Fields { namespace: namespace.0, expires_ms, lock, ..Fields::default() })
+            }
+            Record::Remove { namespace, key } => {
+                (REMOVE, *key, Fields { namespace: namespace.0, ..Fields::default() })
+            }
+            Record::PutList(list) => {
+                let (version, expires_ms) = (Some(list.version.0), list.expires_ms);
+                let namespace = list.namespace.0;
+                (PUT_LIST, list.key, Fields { namespace, version, expires_ms, ..Fields::default() })
+            }
+            Record::Append(change) => (APPEND, change.key, change.fields()),
+            Record::Withdraw(change) => (WITHDRAW, change.key, change.fields()),
+            Record::Node { key, value: Some(_) } => (NODE, *key, Fields::default()),
+            Record::Node { key, value: None } => (NODE_GONE, *key, Fields::default()),
+        };
+        fields.encode(kind, out);
+        debug_assert!(!key.is_empty() && key.len() <= usize::from(u16::MAX));
+        out.extend_from_slice(&(key.len() as u16).to_le_bytes());
+        out.extend_from_slice(key);
+    }
+
+    /// Reads an encoded record, of which nothing is believed.
+    ///
+    /// # Errors
+    /// When the bytes are none.
+    pub fn decode(bytes: &'a [u8]) -> Result<Record<'a>, Malformed> {
+        let (&[kind, present], rest) = bytes.split_first_chunk::<2>().ok_or(Malformed)?;
+        let (fields, rest) = Fields::decode(present, rest)?;
+        let (length, rest) = rest.split_first_chunk::<2>().ok_or(Malformed)?;
+        let (key, value) =
+            rest.split_at_checked(usize::from(u16::from_le_bytes(*length))).ok_or(Malformed)?;
+        let node = kind == NODE || kind == NODE_GONE;
+        let (allowed, needed) = match kind {
+            PUT => (!0, VERSION),
+            REWRITE => (NAMESPACE | EXPIRES | LOCK | UNTIL, 0),
+            REMOVE => (NAMESPACE, 0),
+            PUT_LIST => (NAMESPACE | VERSION | EXPIRES, VERSION),
+            APPEND | WITHDRAW => (NAMESPACE | VERSION, VERSION),
+            NODE | NODE_GONE => (0, 0),
+            _ => return Err(Malformed),
+        };
+        let holds_value = matches!(kind, PUT | PUT_LIST | APPEND | WITHDRAW | NODE);
+        let is_good = present & !allowed == 0
+            && present & needed == needed
+            && !key.is_empty()
+            && (node || key.len() <= KEY_BYTES_MAX)
+            && (holds_value || value.is_empty());
+        if !is_good {
+            return Err(Malformed);
+        }
+        let (namespace, version) = (Namespace(fields.namespace), Version(fields.version.unwrap_or(0)));
+        let change = || ListChange { namespace, key, version, values: value };
+        Ok(match kind {
+            PUT => Record::Put(Put {
+                namespace,
+                key,
+                version,
+                expires_ms: fields.expires_ms,
+                lock: fields.lock,
+                content_type: fields.content_type.unwrap_or(CONTENT_TYPE_DEFAULT),
+                encoding: fields.encoding,
+                value: Payload::Bytes(value),
+            }),
+            REWRITE => Record::Rewrite { namespace, key, expires_ms: fields.expires_ms, lock: fields.lock },
+            REMOVE => Record::Remove { namespace, key },
+            PUT_LIST => Record::PutList(PutList {
+                namespace,
+                key,
+                version,
+                expires_ms: fields.expires_ms,
+                values: value,
+            }),
+            APPEND => Record::Append(change()),
+            WITHDRAW => Record::Withdraw(change()),
+            _ => Record::Node { key, value: (kind == NODE).then_some(value) },
+        })
+    }
+
+    /// The highest version or fencing token in it.
+    pub fn version_max(&self) -> Version {
+        let token = |lock: &Option<Lock>| Version(lock.map_or(0, |lock| lock.token));
+        match self {
+            Record::Put(put) => put.version.max(token(&put.lock)),
+            Record::Rewrite { lock, .. } => token(lock),
+            Record::PutList(list) => list.version,
+            Record::Append(change) | Record::Withdraw(change) => change.version,
+            Record::Remove { .. } | Record::Node { .. } => Version(0),
+        }
+    }
+
     /// Its value, if it is one that stands last and apart in its encoded form.
     pub(super) fn value(&self) -> Option<Payload<'a>> {
         match self {
@@ -105,5 +266,208 @@ impl<'a> Record<'a> {
             Record::Node { value, .. } => value.map(Payload::Bytes),
             Record::Rewrite { .. } | Record::Remove { .. } => None,
         }
+    }
+}
+
+/// The highest version or fencing token in an encoded record that this process has made, or 0.
+pub(super) fn version_max(encoded: &[u8]) -> u64 {
+    let [_, present, rest @ ..] = encoded else { return 0 };
+    let number = |at: usize| rest.get(at..at + 8).map_or(0, |bytes| u64::from_le_bytes(array(bytes)));
+    let version_at = if present & NAMESPACE != 0 { 4 } else { 0 };
+    let expires_at = version_at + if present & VERSION != 0 { 8 } else { 0 };
+    let lock_at = expires_at + if present & EXPIRES != 0 { 8 } else { 0 };
+    let version = if present & VERSION != 0 { number(version_at) } else { 0 };
+    let token = if present & LOCK != 0 { number(lock_at) } else { 0 };
+    version.max(token)
+}
+
+/// A slice whose length was checked, as an array.
+pub(super) fn array<const COUNT: usize>(bytes: &[u8]) -> [u8; COUNT] {
+    bytes.try_into().expect("a slice of this length")
+}
+
+impl<'a> Put<'a> {
+    fn fields(&self) -> Fields<'a> {
+        Fields {
+            namespace: self.namespace.0,
+            version: Some(self.version.0),
+            expires_ms: self.expires_ms,
+            lock: self.lock,
+            content_type: (self.content_type != CONTENT_TYPE_DEFAULT).then_some(self.content_type),
+            encoding: self.encoding,
+        }
+    }
+}
+
+impl ListChange<'_> {
+    fn fields(&self) -> Fields<'static> {
+        Fields { namespace: self.namespace.0, version: Some(self.version.0), ..Fields::default() }
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn encode(&self, kind: u8, out: &mut Vec<u8>) {
+        let until = self.lock.and_then(|lock| lock.until_ms);
+        let bit = |present: bool, bit: u8| if present { bit } else { 0 };
+        let present = bit(self.namespace != Namespace::KV.0, NAMESPACE)
+            | bit(self.version.is_some(), VERSION)
+            | bit(self.expires_ms.is_some(), EXPIRES)
+            | bit(self.lock.is_some(), LOCK)
+            | bit(until.is_some(), UNTIL)
+            | bit(self.content_type.is_some(), TYPE)
+            | (self.encoding as u8) << ENCODING_SHIFT;
+        out.extend_from_slice(&[kind, present]);
+        if self.namespace != Namespace::KV.0 {
+            out.extend_from_slice(&self.namespace.to_le_bytes());
+        }
+        let token = self.lock.map(|lock| lock.token);
+        for number in [self.version, self.expires_ms, token, until].into_iter().flatten() {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        if let Some(name) = self.content_type {
+            debug_assert!(name.len() <= CONTENT_TYPE_BYTES_MAX);
+            out.push(name.len() as u8);
+            out.extend_from_slice(name);
+        }
+    }
+
+    fn decode(present: u8, mut rest: &'a [u8]) -> Result<(Fields<'a>, &'a [u8]), Malformed> {
+        fn number<'a>(rest: &mut &'a [u8], present: bool) -> Result<Option<u64>, Malformed> {
+            if !present {
+                return Ok(None);
+            }
+            let (bytes, after): (&'a [u8; 8], _) = rest.split_first_chunk().ok_or(Malformed)?;
+            *rest = after;
+            Ok(Some(u64::from_le_bytes(*bytes)))
+        }
+        let mut fields = Fields::default();
+        if present & NAMESPACE != 0 {
+            let (bytes, after) = rest.split_first_chunk::<4>().ok_or(Malformed)?;
+            (fields.namespace, rest) = (u32::from_le_bytes(*bytes), after);
+        }
+        fields.version = number(&mut rest, present & VERSION != 0)?;
+        fields.expires_ms = number(&mut rest, present & EXPIRES != 0)?;
+        let token = number(&mut rest, present & LOCK != 0)?;
+        let until_ms = number(&mut rest, present & UNTIL != 0)?;
+        fields.lock = token.map(|token| Lock { token, until_ms });
+        if token.is_none() && until_ms.is_some() {
+            return Err(Malformed);
+        }
+        if present & TYPE != 0 {
+            let (&length, after) = rest.split_first().ok_or(Malformed)?;
+            let (name, after) = after.split_at_checked(usize::from(length)).ok_or(Malformed)?;
+            (fields.content_type, rest) = (Some(name), after);
+        }
+        fields.encoding = match present >> ENCODING_SHIFT {
+            0 => Encoding::Identity,
+            1 => Encoding::Gzip,
+            2 => Encoding::Zstd,
+            _ => return Err(Malformed),
+        };
+        Ok((fields, rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HEAD_BYTES_MAX, ListChange, Malformed, Put, PutList, Record, version_max};
+    use crate::clock::Version;
+    use crate::limits::{CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX};
+    use crate::op::{CONTENT_TYPE_DEFAULT, Encoding, Large, Namespace, Payload};
+    use crate::store::Lock;
+    use proptest::prelude::{Just, Strategy, any, prop_oneof};
+    use proptest::{collection::vec, option, proptest};
+
+    type Numbers = (u32, u64, Option<u64>, Option<(u64, Option<u64>)>, u8);
+
+    fn record<'a>(kind: u8, numbers: Numbers, key: &'a [u8], name: &'a [u8], value: &'a [u8]) -> Record<'a> {
+        let (namespace, version, expires_ms, lock, encoding) = numbers;
+        let (namespace, version) = (Namespace(namespace), Version(version));
+        let lock = lock.map(|(token, until_ms)| Lock { token, until_ms });
+        let encoding = [Encoding::Identity, Encoding::Gzip, Encoding::Zstd][usize::from(encoding % 3)];
+        let change = ListChange { namespace, key, version, values: value };
+        let put = |content_type| {
+            let value = Payload::Bytes(value);
+            Put { namespace, key, version, expires_ms, lock, content_type, encoding, value }
+        };
+        match kind {
+            0 => Record::Put(put(name)),
+            1 => Record::Put(put(CONTENT_TYPE_DEFAULT)),
+            2 => Record::Rewrite { namespace, key, expires_ms, lock },
+            3 => Record::Remove { namespace, key },
+            4 => Record::PutList(PutList { namespace, key, version, expires_ms, values: value }),
+            5 => Record::Append(change),
+            6 => Record::Withdraw(change),
+            7 => Record::Node { key, value: Some(value) },
+            _ => Record::Node { key, value: None },
+        }
+    }
+
+    fn numbers() -> impl Strategy<Value = Numbers> {
+        let namespace = prop_oneof![Just(0), any::<u32>()];
+        let lock = option::of((any::<u64>(), option::of(any::<u64>())));
+        (namespace, any::<u64>(), option::of(any::<u64>()), lock, any::<u8>())
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_reads_back_as_it_was(
+            kind in 0..9u8,
+            numbers in numbers(),
+            key in vec(any::<u8>(), 1..=KEY_BYTES_MAX),
+            name in vec(any::<u8>(), 0..=CONTENT_TYPE_BYTES_MAX),
+            value in vec(any::<u8>(), 0..200),
+        ) {
+            let record = record(kind, numbers, &key, &name, &value);
+            let mut encoded = Vec::new();
+            record.encode(&mut encoded);
+            assert!(encoded.len() - value.len() * usize::from(record.value().is_some()) <= HEAD_BYTES_MAX);
+            assert_eq!(version_max(&encoded), record.version_max().0);
+            let decoded = Record::decode(&encoded).expect("it was just encoded");
+            assert_eq!(format!("{decoded:?}"), format!("{record:?}"));
+            // Cut anywhere in front of the value it is no record.
+            let head = encoded.len() - record.value().map_or(0, |value| value.bytes().len());
+            for length in 0..head {
+                assert_eq!(Record::decode(&encoded[..length]).err(), Some(Malformed), "{length}");
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_record_or_are_refused(kind in 0..10u8, bytes in vec(any::<u8>(), 0..80)) {
+            let bytes: Vec<u8> = std::iter::once(kind).chain(bytes).collect();
+            version_max(&bytes);
+            if let Ok(record) = Record::decode(&bytes) {
+                let mut encoded = Vec::new();
+                record.encode(&mut encoded);
+                let decoded = Record::decode(&encoded).expect("encoded just now");
+                assert_eq!(format!("{decoded:?}"), format!("{record:?}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_is_as_long_as_it_may_be_and_not_empty() {
+        let mut encoded = Vec::new();
+        for (length, is_good) in [(0, false), (1, true), (KEY_BYTES_MAX, true), (KEY_BYTES_MAX + 1, false)] {
+            encoded.clear();
+            encoded.extend_from_slice(&[super::REMOVE, 0]);
+            encoded.extend_from_slice(&(length as u16).to_le_bytes());
+            encoded.resize(encoded.len() + length, b'k');
+            assert_eq!(Record::decode(&encoded).is_ok(), is_good, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_large_value_is_encoded_like_any_other() {
+        let large = Large::copy_of(&[7; 70_000]);
+        let put = |value| {
+            let (namespace, key, version) = (Namespace::KV, &b"k"[..], Version(9));
+            let (expires_ms, lock, content_type, encoding) = (None, None, &b"a/b"[..], Encoding::Gzip);
+            Record::Put(Put { namespace, key, version, expires_ms, lock, content_type, encoding, value })
+        };
+        let (mut one, mut other) = (Vec::new(), Vec::new());
+        put(Payload::Large(&large)).encode(&mut one);
+        put(Payload::Bytes(&large)).encode(&mut other);
+        assert!(one == other);
     }
 }

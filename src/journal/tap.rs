@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::record::Record;
+use super::record::{HEAD_BYTES_MAX, Record};
 use crate::doorbell::Doorbell;
 use crate::op::{Large, Payload};
 
@@ -101,7 +101,7 @@ pub fn connect(writer: Arc<Doorbell>) -> (Tap, Source) {
         marks: marks.clone(),
         writer,
         unrung: false,
-        scratch: Vec::new(),
+        scratch: Vec::with_capacity(HEAD_BYTES_MAX),
     };
     (tap, Source { frames, values, marks })
 }
@@ -197,8 +197,6 @@ impl Tap {
             }
         }
         self.bring_on();
-        scratch.clear();
-        scratch.shrink_to(64 * 1_024);
         self.scratch = scratch;
     }
 

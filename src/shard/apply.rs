@@ -16,9 +16,12 @@ use crate::op::{
     Action, CONTENT_TYPE_DEFAULT, Condition, DumpedLock, Encoding, Entry, Expiry, Large, Meta, Namespace, Operation,
     Outcome, Payload, Step,
 };
-use crate::store::{Lock, NewEntry, NewMeta, Scan, Stats, Store, View, WriteError};
+use crate::store::{
+    Lock, NewEntry, NewMeta, Scan, Stats, Store, View, Walk, WalkBudget, WalkEntry, WriteError,
+};
 
 use super::counter::{self, NumberText};
+use super::durable::Durable;
 
 /// The entries of one core, and the clock of their versions.
 #[derive(Debug)]
@@ -28,12 +31,14 @@ pub struct Shard {
     pub(super) versions: VersionClock,
     /// What the last operation removed and answers with.
     removed: Option<Removed>,
+    /// Its journal, if it has one.
+    pub(super) durable: Option<Box<Durable>>,
 }
 
 impl Shard {
     /// A shard over a store that nobody else writes to.
     pub fn new(store: Store, tags: Tags) -> Shard {
-        Shard { store, tags, versions: VersionClock::default(), removed: None }
+        Shard { store, tags, versions: VersionClock::default(), removed: None, durable: None }
     }
 
     /// Applies one operation.
@@ -44,6 +49,9 @@ impl Shard {
                 if self.removed.is_some() {
                     self.removed = None;
                 }
+                if let Some(durable) = &mut self.durable {
+                    durable.touch(op.hash);
+                }
                 self.get(op, now)
             }
             _ => self.write_or_refuse(op, now),
@@ -52,6 +60,11 @@ impl Shard {
 
     fn write_or_refuse(&mut self, op: &Operation<'_>, now: Now) -> Outcome<'_> {
         self.removed = None;
+        if self.durable.is_some()
+            && let Some(refused) = self.journal_refuses(op)
+        {
+            return refused;
+        }
         match op.action {
             Action::Get => self.get(op, now),
             Action::Put { value, content_type, encoding, expiry } => {
@@ -93,7 +106,9 @@ impl Shard {
 
     /// Moves the ceiling of its memory. A bounded piece of work; true while there is more of it.
     pub fn set_ceiling(&mut self, bytes: u64, now: Now) -> bool {
-        self.store.set_ceiling(bytes, now)
+        let more = self.store.set_ceiling(bytes, now);
+        self.keep_evictions();
+        more
     }
 
     /// When [`Shard::sweep`] will find something to do, in milliseconds since the Unix epoch; 0 for at
@@ -102,14 +117,34 @@ impl Shard {
         self.store.next_expiry_hint()
     }
 
-    /// Makes all keys of a space absent.
+    /// Makes all keys of a space absent. The journal is not told: whoever empties a space never uses its
+    /// number again.
     pub fn empty(&mut self, namespace: Namespace) {
         self.store.drop_namespace(namespace);
     }
 
     /// Goes on with a listing; true when it is done.
-    pub fn scan(&self, namespace: Namespace, scan: &mut Scan, budget_entries: usize, now: Now) -> bool {
-        self.store.scan(namespace, scan, budget_entries, now)
+    pub fn scan(&mut self, namespace: Namespace, scan: &mut Scan, budget_entries: usize, now: Now) -> bool {
+        let done = self.store.scan(namespace, scan, budget_entries, now);
+        if done {
+            self.touch_all();
+        }
+        done
+    }
+
+    /// Goes on with a walk along all entries; true when it is done. See [`Store::walk`].
+    pub fn walk(
+        &mut self,
+        walk: &mut Walk,
+        budget: WalkBudget,
+        now: Now,
+        visit: impl FnMut(WalkEntry<'_>),
+    ) -> bool {
+        let done = self.store.walk(walk, budget, now, visit);
+        if done {
+            self.touch_all();
+        }
+        done
     }
 
     /// What the store holds and has done.
@@ -180,6 +215,9 @@ impl Shard {
             self.removed = view.as_ref().map(Removed::copy);
         }
         self.store.remove(op.namespace, op.key, op.hash, now);
+        if self.durable.is_some() {
+            self.keep_remove(op.namespace, op.key, op.hash);
+        }
         Outcome::Deleted(self.removed.as_ref().map(Removed::entry))
     }
 
@@ -198,7 +236,13 @@ impl Shard {
         let until_ms = lease_seconds.and_then(|seconds| deadline(Expiry::Seconds(seconds), now));
         let lock = Lock { token: fencing_token, until_ms };
         let answer = |meta| Outcome::LockTaken { fencing_token, meta };
-        self.rewrite(op, held.meta, Some(lock), answer, now)
+        self.rewrite(
+            op,
+            held.meta,
+            NewMeta { expires_ms: held.meta.expires_ms, lock: Some(lock) },
+            answer,
+            now,
+        )
     }
 
     /// Anyone frees a lock without a lease. A leased one is its holder's, or an administrator's.
@@ -215,7 +259,10 @@ impl Shard {
             None => {}
         }
         match self.meets_conditions(op, held) {
-            Ok(Some(held)) => self.rewrite(op, held.meta, None, Outcome::Unlocked, now),
+            Ok(Some(held)) => {
+                let new = NewMeta { expires_ms: held.meta.expires_ms, lock: None };
+                self.rewrite(op, held.meta, new, Outcome::Unlocked, now)
+            }
             Ok(None) => Outcome::Absent,
             Err(refused) => refused,
         }
@@ -251,9 +298,9 @@ impl Shard {
             Ok(held) => held,
             Err(refused) => return refused,
         };
-        let meta = Meta { expires_ms: deadline(expiry, now), ..held.meta };
+        let new = NewMeta { expires_ms: deadline(expiry, now), lock: held.lock };
         let answer = if expiry == Expiry::Never { Outcome::Persisted } else { Outcome::Expiring };
-        self.rewrite(op, meta, held.lock, answer, now)
+        self.rewrite(op, held.meta, new, answer, now)
     }
 
     /// What the write would replace, if neither a lock nor a condition stands in its way.
@@ -323,7 +370,11 @@ impl Shard {
             encoding: content.encoding,
             value: content.value,
         };
-        self.store.write(&entry, now).map_err(refused)?;
+        let written = self.store.write(&entry, now);
+        if self.durable.is_some() {
+            self.keep_put(&entry, written.is_ok());
+        }
+        written.map_err(refused)?;
         Ok(Meta { version, expires_ms })
     }
 
@@ -331,14 +382,17 @@ impl Shard {
     fn rewrite(
         &mut self,
         op: &Operation<'_>,
-        meta: Meta,
-        lock: Option<Lock>,
+        was: Meta,
+        new: NewMeta,
         answer: impl FnOnce(Meta) -> Outcome<'static>,
         now: Now,
     ) -> Outcome<'static> {
-        let new = NewMeta { expires_ms: meta.expires_ms, lock };
-        match self.store.rewrite(op.namespace, op.key, op.hash, new, now) {
-            Ok(true) => answer(meta),
+        let rewritten = self.store.rewrite(op.namespace, op.key, op.hash, new, now);
+        if self.durable.is_some() {
+            self.keep_rewrite(op, was, new, rewritten == Ok(true), now);
+        }
+        match rewritten {
+            Ok(true) => answer(Meta { expires_ms: new.expires_ms, ..was }),
             Ok(false) => Outcome::Absent,
             Err(error) => refused(error),
         }

@@ -401,6 +401,8 @@ impl Job {
             Outcome::OutOfRange => Answered::Plain(Outcome::OutOfRange),
             Outcome::StoreFull => Answered::Plain(Outcome::StoreFull),
             Outcome::TooLarge => Answered::Plain(Outcome::TooLarge),
+            Outcome::JournalFull => Answered::Plain(Outcome::JournalFull),
+            Outcome::JournalFailed => Answered::Plain(Outcome::JournalFailed),
         });
     }
 

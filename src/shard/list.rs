@@ -9,12 +9,14 @@
 use std::sync::Weak;
 
 use super::apply::{Shard, deadline};
-use super::list_call::{Bytes, ListAction, ListOutcome};
+use super::bytes::{Bytes, Gathering};
+use super::list_call::{ListAction, ListOutcome};
 use crate::clock::{Now, Version};
+use crate::journal::{ListChange, PutList, Record};
 use crate::limits::{LIST_BYTES_PER_TURN, LIST_VALUES_PER_TURN, VALUE_COPY_BYTES_MAX};
 use crate::memory::LargeBuf;
 use crate::op::Namespace;
-use crate::store::{Kept, ListKey, ListView, Place, Pushed, ShortList, Store, Value, WriteError, records};
+use crate::store::{Kept, ListKey, ListView, Place, Pushed, ShortList, Value, WriteError, records};
 
 /// Something asked of a list, and how far it has come.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ struct Edit {
     at: usize,
     /// How many were added or taken out.
     done: u32,
+    /// Those values, for the journal if there is one.
+    changed: Gathering,
     /// The list that it started from, and its deadline.
     from: Option<(Version, Option<u64>)>,
 }
@@ -76,13 +80,7 @@ struct Reading {
     version: Version,
     next: Option<Place>,
     left: u32,
-    out: Out,
-}
-
-#[derive(Debug)]
-enum Out {
-    Small(Vec<u8>),
-    Large(LargeBuf),
+    out: Gathering,
 }
 
 /// How much may be done before others get their turn.
@@ -141,18 +139,47 @@ impl Shard {
                 Progress::Undoing { left, why } => self.undo(task, left, why, &mut budget, now),
                 Progress::Reading(reading) => self.read(task, reading, &mut budget, now),
             };
+            if self.durable.is_some() && task.writes() {
+                self.follow(task, &step, now);
+            }
             match step {
                 Step::More(progress) => task.progress = progress,
                 Step::Done(outcome) => task.outcome = Some(outcome),
             }
         }
-        task.outcome.is_some()
+        if self.durable.is_some() {
+            self.keep_evictions();
+        }
+        let done = task.outcome.is_some();
+        if done && let Some(durable) = &mut self.durable {
+            durable.touch(task.hash);
+        }
+        done
+    }
+
+    /// Tells the live set that is being written whether the list is whole.
+    fn follow(&mut self, task: &ListTask, step: &Step, now: Now) {
+        let Shard { durable: Some(durable), store, .. } = self else { return };
+        let in_place = match step {
+            Step::More(Progress::Editing(edit)) => matches!(edit.draft, Draft::InPlace(_)),
+            Step::More(Progress::Undoing { .. }) => true,
+            _ => false,
+        };
+        durable.follow_edit(&task.at(), in_place, store, now);
     }
 
     fn begin(&mut self, task: &ListTask, now: Now) -> Step {
+        if task.writes()
+            && let Some(refused) = self.journal_refuses_list(&task.action)
+        {
+            return Step::Done(refused);
+        }
         let at = task.at();
         let found = self.store.find_list(&at, now);
-        let edit = |draft, from| Step::More(Progress::Editing(Edit { draft, at: 0, done: 0, from }));
+        let edit = |draft, from| {
+            let changed = Gathering::default();
+            Step::More(Progress::Editing(Edit { draft, at: 0, done: 0, changed, from }))
+        };
         let draft = |view: &ListView<'_>| match view.kept {
             Kept::Short(records) => Draft::Short(ShortList::copy_of(records)),
             Kept::Long(_) => Draft::InPlace(view.version),
@@ -170,6 +197,7 @@ impl Shard {
             }
             (ListAction::Purge, Some(_)) => {
                 self.store.remove(at.namespace, at.key, at.hash, now);
+                self.keep_remove(at.namespace, at.key, at.hash);
                 Step::Done(ListOutcome::Purged)
             }
             (ListAction::Count, Some(view)) => Step::Done(ListOutcome::Count(view.kept.count())),
@@ -207,7 +235,13 @@ impl Shard {
                 false => self.put_in(&at, &mut edit, &value, now),
             };
             match changed {
-                Ok(Some(changed)) => edit.done += u32::from(changed),
+                Ok(Some(true)) => {
+                    edit.done += 1;
+                    if self.durable.is_some() {
+                        edit.changed.push_framed(text);
+                    }
+                }
+                Ok(Some(false)) => {}
                 Ok(None) => return Step::More(Progress::Begun),
                 Err(why) => return self.give_up(edit, why),
             }
@@ -231,7 +265,7 @@ impl Shard {
             if short.push(value) {
                 return Ok(Some(true));
             }
-            edit.draft = Draft::Aside(lengthen(&mut self.store, short, now)?);
+            edit.draft = Draft::Aside(self.store.lengthen(short, now)?);
         }
         let hash = self.store.hash_value(value.canonical());
         match &mut edit.draft {
@@ -319,11 +353,34 @@ impl Shard {
         if let Err(why) = written {
             return self.give_up(edit, why);
         }
+        if self.durable.is_some() && !unchanged {
+            self.keep_list(task, &edit, version, expires_ms);
+        }
         Step::Done(match task.action {
             ListAction::Add(..) => ListOutcome::Added(edit.done, count),
             ListAction::Remove(_) => ListOutcome::Removed(edit.done, count),
             _ => ListOutcome::Written(count),
         })
+    }
+
+    /// Records what a call on a list did, in one piece.
+    fn keep_list(&mut self, task: &ListTask, edit: &Edit, version: Version, expires_ms: Option<u64>) {
+        self.keep_evictions();
+        let Some(durable) = &mut self.durable else { return };
+        let (namespace, key, values) = (task.namespace, &*task.key, &*edit.changed);
+        let version = match edit.draft {
+            Draft::InPlace(version) => version,
+            Draft::Short(_) | Draft::Aside(_) => version,
+        };
+        let change = ListChange { namespace, key, version, values };
+        durable.append(
+            task.hash,
+            &match (&task.action, edit.from) {
+                (ListAction::Remove(_), _) => Record::Withdraw(change),
+                (ListAction::Add(..), Some(_)) => Record::Append(change),
+                _ => Record::PutList(PutList { namespace, key, version, expires_ms, values }),
+            },
+        );
     }
 
     /// Leaves the list as it was.
@@ -376,22 +433,19 @@ impl Shard {
         {
             let record = list.record(place);
             budget.spend(record.text.len());
-            reading.out.extend(record.text);
+            reading.out.push(record.text);
             reading.left -= 1;
             if reading.left > 0 {
-                reading.out.extend(b",");
+                reading.out.push(b",");
             }
             reading.next = list.next(place);
         }
         if reading.left > 0 && reading.next.is_some() {
             return Step::More(Progress::Reading(reading));
         }
-        reading.out.extend(b"]");
-        reading.out.extend(task.around[1]);
-        Step::Done(ListOutcome::Values(match reading.out {
-            Out::Small(bytes) => Bytes::Small(bytes),
-            Out::Large(bytes) => Bytes::Large(bytes.freeze()),
-        }))
+        reading.out.push(b"]");
+        reading.out.push(task.around[1]);
+        Step::Done(ListOutcome::Values(reading.out.finish()))
     }
 
     /// Whether a list is still there as it was.
@@ -417,23 +471,6 @@ impl ListTask {
     }
 }
 
-impl Out {
-    fn extend(&mut self, bytes: &[u8]) {
-        match self {
-            Out::Small(small) if small.len() + bytes.len() <= VALUE_COPY_BYTES_MAX => {
-                small.extend_from_slice(bytes);
-            }
-            Out::Small(small) => {
-                let mut large = LargeBuf::with_capacity(2 * VALUE_COPY_BYTES_MAX);
-                large.extend(small);
-                large.extend(bytes);
-                *self = Out::Large(large);
-            }
-            Out::Large(large) => large.extend(bytes),
-        }
-    }
-}
-
 impl Budget {
     fn is_spent(&self) -> bool {
         self.values == 0 || self.bytes == 0
@@ -454,44 +491,28 @@ fn slice(view: &ListView<'_>, start: i64, end: i64, around: [&'static [u8]; 2]) 
     let mut out = match view.kept.text_bytes() as usize + around[0].len() + around[1].len() + 2 {
         // What is answered whole is given its room at once.
         bytes if i64::from(left) == count && bytes > VALUE_COPY_BYTES_MAX => {
-            Out::Large(LargeBuf::with_capacity(bytes))
+            Gathering::Large(LargeBuf::with_capacity(bytes))
         }
-        _ => Out::Small(Vec::new()),
+        _ => Gathering::default(),
     };
-    out.extend(around[0]);
-    out.extend(b"[");
+    out.push(around[0]);
+    out.push(b"[");
     let next = match view.kept {
         Kept::Long(list) => list.select(start as u32).filter(|_| left > 0),
         Kept::Short(kept) => {
             for (number, record) in records(kept).skip(start as usize).take(left as usize).enumerate() {
-                out.extend(if number > 0 { b"," } else { b"" });
-                out.extend(record.text);
+                out.push(if number > 0 { b"," } else { b"" });
+                out.push(record.text);
             }
-            out.extend(b"]");
-            out.extend(around[1]);
-            if let Out::Small(bytes) = out {
+            out.push(b"]");
+            out.push(around[1]);
+            if let Gathering::Small(bytes) = out {
                 return Step::Done(ListOutcome::Values(Bytes::Small(bytes)));
             }
             None
         }
     };
     Step::More(Progress::Reading(Reading { version: view.version, next, left, out }))
-}
-
-/// Makes a long list aside of a short one.
-fn lengthen(store: &mut Store, short: &ShortList, now: Now) -> Result<u32, WriteError> {
-    let number = store.begin_list(now)?;
-    for record in records(short.records()) {
-        let pushed = Value::of(record.text).map_err(|_| WriteError::TooLarge).and_then(|value| {
-            let hash = store.hash_value(value.canonical());
-            store.push_aside(number, &value, hash, now)
-        });
-        if let Err(why) = pushed {
-            store.drop_aside(number);
-            return Err(why);
-        }
-    }
-    Ok(number)
 }
 
 fn refused(why: WriteError) -> ListOutcome {

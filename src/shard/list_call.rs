@@ -1,29 +1,9 @@
 //! What can be asked of a list, and what comes of it.
 
-use crate::memory::Large;
+use super::bytes::Bytes;
 use crate::op::Expiry;
 use crate::primitive;
 use crate::store::Value;
-
-/// Bytes that a task carries or brings.
-#[derive(Debug)]
-pub enum Bytes {
-    /// Few.
-    Small(Vec<u8>),
-    /// Over `VALUE_COPY_BYTES_MAX`, shared with whoever sends or has sent them.
-    Large(Large),
-}
-
-impl std::ops::Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Bytes::Small(bytes) => bytes,
-            Bytes::Large(large) => large,
-        }
-    }
-}
 
 /// Values as a document has them.
 #[derive(Debug)]
@@ -98,6 +78,10 @@ pub enum ListOutcome {
     StoreFull,
     /// More than a list may hold. Nothing has changed.
     TooLarge,
+    /// The disk that the journal is on is full: nothing was written. A list can still be purged.
+    JournalFull,
+    /// The disk that the journal is on has failed: nothing was written, and nothing will be.
+    JournalFailed,
 }
 
 impl ListAction {

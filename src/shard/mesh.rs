@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use crate::limits::{MESH_HANDOVERS_MAX, MESH_OPERATIONS_MAX, MESH_QUEUE_MESSAGES};
 use crate::doorbell::Doorbell;
+use crate::limits::{MESH_HANDOVERS_MAX, MESH_OPERATIONS_MAX, MESH_QUEUE_MESSAGES};
 use crate::shard::job::Job;
 
 /// Jobs kept for reuse by each reactor.

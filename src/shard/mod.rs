@@ -9,18 +9,24 @@ mod apply;
 mod apply_model;
 #[cfg(test)]
 mod apply_tests;
+mod base;
+mod bytes;
 mod counter;
-
+mod durable;
 mod job;
 mod list;
 mod list_call;
 mod mesh;
+mod restore;
 
-pub use apply::Shard;
 pub use crate::doorbell::Doorbell;
+pub use apply::Shard;
+pub use bytes::Bytes;
 pub use job::{Job, Ticket};
 pub use list::ListTask;
-pub use list_call::{Bytes, ListAction, ListOutcome, Needle, Values};
+pub use list_call::{ListAction, ListOutcome, Needle, Values};
 pub use mesh::{Arrival, Mesh, Message};
+pub use restore::RestoreError;
 
-pub use crate::store::{Listed, Scan};
+pub use crate::journal::{Health, Tap};
+pub use crate::store::{Kept, Listed, Scan, Walk, WalkBudget, WalkEntry, Walked};

@@ -13,6 +13,17 @@ use crate::clock::Now;
 const STEP_BYTES: u64 = 256 * 1_024;
 
 impl Store {
+    /// The most memory that the store may take now.
+    pub fn ceiling_bytes(&self) -> u64 {
+        self.config.memory_bytes
+    }
+
+    /// Sets the length of the largest value that is written from now on, and answers what it was. Whatever
+    /// it says, a write fits under the ceiling or is refused.
+    pub fn set_value_bytes_max(&mut self, bytes: usize) -> usize {
+        std::mem::replace(&mut self.config.value_bytes_max, bytes)
+    }
+
     /// Moves the ceiling to so many bytes, at most the one the store was made with. True while that
     /// takes more calls.
     pub fn set_ceiling(&mut self, bytes: u64, now: Now) -> bool {

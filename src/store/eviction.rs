@@ -497,6 +497,7 @@ impl Store {
 
     fn evict(&mut self, position: Position, hash: u64, queue: Queue) {
         self.ghosts.remember(queue, hash);
+        self.note_eviction(position, hash);
         self.unlink(position, hash);
         self.bury(position);
         self.evictions += 1;

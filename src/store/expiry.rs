@@ -111,13 +111,13 @@ impl Store {
         while left > 0 {
             let Some(visit) = self.sweeping.visit.take().or_else(|| self.next_visit(now)) else { break };
             swept = true;
-            left = self.walk(visit, left, now);
+            left = self.walk_segment(visit, left, now);
         }
         swept
     }
 
     /// Walks on along a segment. Answers how many entries may still be looked at.
-    fn walk(&mut self, mut visit: Visit, mut left: u32, now: Now) -> u32 {
+    fn walk_segment(&mut self, mut visit: Visit, mut left: u32, now: Now) -> u32 {
         // The last entry buried in a sealed segment frees it, and `forget` ends the visit.
         self.sweeping.visit = Some(visit);
         while visit.at < self.log.segment(visit.segment).used {

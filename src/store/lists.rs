@@ -73,7 +73,20 @@ pub enum Kept<'a> {
     Long(&'a List),
 }
 
-impl Kept<'_> {
+impl<'a> Kept<'a> {
+    /// Its values as they came, in their order.
+    pub fn texts(self) -> impl Iterator<Item = &'a [u8]> {
+        let (records, list) = match self {
+            Kept::Short(records) => (records, None),
+            Kept::Long(list) => (&[][..], Some(list)),
+        };
+        let long = list.into_iter().flat_map(|list: &'a List| {
+            let places = std::iter::successors(list.select(0), |place| list.next(*place));
+            places.map(|place| list.record(place).text)
+        });
+        list::all(records).map(|record| record.text).chain(long)
+    }
+
     /// How many values it has.
     pub fn count(&self) -> u32 {
         match self {
@@ -189,14 +202,12 @@ impl Store {
             return None;
         }
         slot.mark_used();
-        let (version, kept) = match header.large_number(bytes) {
-            None => (header.version, Kept::Short(header.value(bytes))),
-            Some(number) => {
-                let list = self.lists.get(number);
-                (list.version, Kept::Long(list))
-            }
-        };
-        Some(ListView { version, expires_ms: header.expires_ms, kept })
+        Some(self.list_view(&header, bytes))
+    }
+
+    /// The hash of a key.
+    pub fn hash(&self, namespace: Namespace, key: &[u8]) -> u64 {
+        self.hasher.hash(namespace, key)
     }
 
     /// The hash of a value of a list, by its canonical form.
@@ -350,6 +361,32 @@ impl Store {
             list.remove(place, &|canonical| hasher.hash(Namespace::KV, canonical));
         });
         true
+    }
+
+    /// Gives a long list this version, if there is one.
+    pub fn date_list(&mut self, at: &ListKey<'_>, version: Version) {
+        if let Some(held) = self.long_list(at) {
+            self.lists.change(held.number, |list| list.version = version);
+        }
+    }
+
+    /// Makes a long list aside of a short one.
+    ///
+    /// # Errors
+    /// As for [`Store::write`].
+    pub fn lengthen(&mut self, short: &ShortList, now: Now) -> Result<u32, WriteError> {
+        let number = self.begin_list(now)?;
+        for record in list::all(&short.records) {
+            let pushed = Value::of(record.text).map_err(|_| WriteError::TooLarge).and_then(|value| {
+                let hash = self.hash_value(value.canonical());
+                self.push_aside(number, &value, hash, now)
+            });
+            if let Err(why) = pushed {
+                self.drop_aside(number);
+                return Err(why);
+            }
+        }
+        Ok(number)
     }
 
     /// Makes a long list short again if it has become so.

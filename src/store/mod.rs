@@ -16,6 +16,7 @@
 
 mod ceiling;
 mod entry;
+mod evicted;
 mod eviction;
 mod expiry;
 mod ghosts;
@@ -27,6 +28,7 @@ mod log;
 mod namespaces;
 mod scan;
 mod types;
+mod walk;
 
 use std::io;
 
@@ -35,11 +37,13 @@ pub use list::{List, Place, Value, all as records, shown_bytes};
 pub use lists::{Kept, ListKey, ListView, Pushed, ShortList};
 pub use namespaces::NamespaceStats;
 pub use scan::{Listed, Scan};
+pub use walk::{Walk, WalkBudget, WalkEntry, Walked};
 
 use crate::clock::{Now, Version};
 use crate::limits;
 use crate::op::{CONTENT_TYPE_DEFAULT, Encoding, KeyHasher, Large, Namespace, Payload};
 use entry::{Header, LARGE_REFERENCE_BYTES, TIME_MS_MAX, TypeName};
+use evicted::Evicted;
 use eviction::{Need, Reclaiming};
 use expiry::Sweeping;
 use ghosts::Ghosts;
@@ -190,6 +194,8 @@ pub struct Store {
     expired: u64,
     /// How often an entry has got another place or none, by anything but a write of its key.
     moves: u64,
+    /// Who was evicted, if somebody wants to know.
+    evicted: Option<Box<Evicted>>,
 }
 
 impl Store {
@@ -221,6 +227,7 @@ impl Store {
             evictions: 0,
             expired: 0,
             moves: 0,
+            evicted: None,
             memory_bytes_max: config.memory_bytes,
             config,
         })

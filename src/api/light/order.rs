@@ -442,6 +442,8 @@ impl Order {
             }
             ListOutcome::StoreFull => Answer::Refused(Problem::StoreFull),
             ListOutcome::TooLarge => Answer::Refused(Problem::ListTooLarge(self.value_bytes_max)),
+            ListOutcome::JournalFull => Answer::Refused(Problem::StoreFull),
+            ListOutcome::JournalFailed => Answer::Refused(Problem::Busy),
         });
     }
 

@@ -1,0 +1,221 @@
+//! Hands the live set of a shard to its journal, a slice for each turn.
+//!
+//! The set is written down while it changes, and made good by replaying all changes since its beginning
+//! (see [`crate::journal::Record`]). So an entry may be taken at any moment, with one exception: a list
+//! that a call is changing in place is not whole, and the call may yet be undone. Such a list is
+//! taken when the call is over. A long list is copied in slices, and again if it changed meanwhile; whoever
+//! changes it hands it over himself, so this ends however often it is changed.
+
+use super::apply::Shard;
+use super::bytes::Gathering;
+use super::durable::{Durable, Name};
+use crate::clock::{Now, Version};
+use crate::journal::{Put, PutList, RING_BYTES, Record};
+use crate::store::{Kept, ListKey, ListView, Place, Store, Walk, WalkBudget, WalkEntry, Walked};
+
+/// What one slice takes: a tenth of a millisecond.
+const SLICE: WalkBudget = WalkBudget { entries: 512, bytes: 64 * 1_024 };
+
+/// Values of a long list that one slice copies, and the longest list that a walk takes in passing, in
+/// bytes of its values.
+const LIST_VALUES_PER_SLICE: usize = 2_048;
+const LIST_BYTES_IN_PASSING: u64 = 16 * 1_024;
+
+/// A live set on its way to the journal.
+#[derive(Debug, Default)]
+pub(super) struct Base {
+    begun: bool,
+    /// What the node keeps of itself was handed in.
+    has_node: bool,
+    walk: Walk,
+    walked: bool,
+    /// Lists that the walk has met and left for later. Each is whole in the end: written, or gone.
+    lists: Vec<Name>,
+    copying: Option<Copying>,
+}
+
+/// A long list on its way: the last one of those left for later.
+#[derive(Debug)]
+struct Copying {
+    version: Version,
+    next: Option<Place>,
+    values: Gathering,
+}
+
+impl Shard {
+    /// Goes on with the live set for the journal, for a slice, if one is wanted and there is room. To be
+    /// called once a turn; true when it is to be called again though nothing else happens. When there is no
+    /// room the writer wakes the reactor.
+    pub fn write_base(&mut self, now: Now) -> bool {
+        let Shard { durable: Some(durable), store, .. } = self else { return false };
+        let Some(mut base) = durable.base.take() else { return durable.notice_base() };
+        if durable.tap.room() <= RING_BYTES / 2 {
+            durable.base = Some(base);
+            return false;
+        }
+        base.begin(durable);
+        if !base.walked {
+            base.walk(durable, store, now);
+        } else if !base.lists.is_empty() {
+            base.copy(durable, store, now);
+        } else {
+            durable.tap.end_base();
+            return durable.notice_base();
+        }
+        durable.base = Some(base);
+        true
+    }
+
+    /// Whether the live set under way lacks what the node keeps of itself. To be asked once a turn, of the
+    /// one shard that has such records.
+    pub fn wants_node_records(&self) -> bool {
+        let base = self.durable.as_ref().and_then(|durable| durable.base.as_ref());
+        base.is_some_and(|base| !base.has_node)
+    }
+
+    /// Hands in something that the node keeps of itself, for the live set under way. All of them follow each
+    /// other, in the turn in which they are wanted.
+    pub fn base_node(&mut self, key: &[u8], value: &[u8]) {
+        let Some(durable) = &mut self.durable else { return };
+        let Some(mut base) = durable.base.take() else { return };
+        base.begin(durable);
+        base.has_node = true;
+        durable.tap.append_base(&Record::Node { key, value: Some(value) });
+        durable.base = Some(base);
+    }
+}
+
+impl Durable {
+    /// Looks whether another live set is wanted. It is begun in the next turn, when whoever has records
+    /// of the node has had the time to hand them in.
+    fn notice_base(&mut self) -> bool {
+        let wanted = self.tap.base_wanted();
+        let is_new = wanted > self.base_noticed;
+        if is_new {
+            self.base_noticed = wanted;
+            self.base = Some(Base::default());
+        }
+        is_new
+    }
+
+    /// Learns that a list is being changed in place, or no longer is.
+    pub(super) fn follow_edit(&mut self, at: &ListKey<'_>, in_place: bool, store: &Store, now: Now) {
+        let known = self.editing.iter().position(|name| name.is(at));
+        match (known, in_place) {
+            (None, true) => self.editing.push(Name::of(at)),
+            (Some(known), false) => {
+                self.editing.swap_remove(known);
+                self.write_waiting(at, store, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes a list that the live set waits for, now that it is whole.
+    fn write_waiting(&mut self, at: &ListKey<'_>, store: &Store, now: Now) {
+        let Some(base) = &mut self.base else { return };
+        let Some(waiting) = base.lists.iter().position(|name| name.is(at)) else { return };
+        if waiting + 1 == base.lists.len() {
+            base.copying = None;
+        }
+        base.lists.remove(waiting);
+        let Some(entry) = store.peek(at, now) else { return };
+        let Walked::List(view) = entry.kept else { return };
+        let mut values = Gathering::default();
+        view.kept.texts().for_each(|text| values.push_framed(text));
+        self.tap.append_base(&list(at, &view, &values));
+    }
+}
+
+impl Base {
+    fn begin(&mut self, durable: &mut Durable) {
+        if !std::mem::replace(&mut self.begun, true) {
+            durable.tap.begin_base();
+        }
+    }
+
+    fn walk(&mut self, durable: &mut Durable, store: &Store, now: Now) {
+        let Base { walk, lists, .. } = self;
+        let Durable { tap, editing, .. } = durable;
+        self.walked = store.walk(walk, SLICE, now, |entry| match entry.kept {
+            Walked::Value(view) => tap.append_base(&Record::Put(Put {
+                namespace: entry.namespace,
+                key: entry.key,
+                version: view.version,
+                expires_ms: view.expires_ms,
+                lock: view.lock,
+                content_type: view.content_type,
+                encoding: view.encoding,
+                value: view.value,
+            })),
+            Walked::List(view) => {
+                let at = entry.at();
+                let is_long =
+                    matches!(view.kept, Kept::Long(list) if list.text_bytes() > LIST_BYTES_IN_PASSING);
+                if is_long || editing.iter().any(|name| name.is(&at)) {
+                    return lists.push(Name::of(&at));
+                }
+                let mut values = Gathering::default();
+                view.kept.texts().for_each(|text| values.push_framed(text));
+                tap.append_base(&list(&at, &view, &values));
+            }
+        });
+    }
+
+    /// Goes on with the last of the lists that were left for later.
+    fn copy(&mut self, durable: &mut Durable, store: &Store, now: Now) {
+        let Some(last) = self.lists.last() else { return };
+        if durable.editing.contains(last) {
+            // It is handed over when it is whole.
+            self.copying = None;
+            let last = self.lists.pop();
+            self.lists.splice(0..0, last);
+            return;
+        }
+        let at = last.at();
+        let Some(WalkEntry { kept: Walked::List(view), .. }) = store.peek(&at, now) else {
+            self.copying = None;
+            self.lists.pop();
+            return;
+        };
+        let copying = self.copying.take().filter(|copying| copying.version == view.version);
+        let mut copying = copying.unwrap_or_else(|| Copying {
+            version: view.version,
+            next: match view.kept {
+                Kept::Long(list) => list.select(0),
+                Kept::Short(_) => None,
+            },
+            values: Gathering::default(),
+        });
+        let mut left = SLICE.bytes;
+        match view.kept {
+            Kept::Short(_) => view.kept.texts().for_each(|text| copying.values.push_framed(text)),
+            Kept::Long(list) => {
+                for _ in 0..LIST_VALUES_PER_SLICE {
+                    let Some(place) = copying.next.filter(|_| left > 0) else { break };
+                    let text = list.record(place).text;
+                    copying.values.push_framed(text);
+                    left = left.saturating_sub(text.len());
+                    copying.next = list.next(place);
+                }
+            }
+        }
+        if copying.next.is_some() {
+            self.copying = Some(copying);
+            return;
+        }
+        durable.tap.append_base(&list(&at, &view, &copying.values));
+        self.lists.pop();
+    }
+}
+
+/// The record of a list as it is.
+fn list<'a>(at: &ListKey<'a>, view: &ListView<'_>, values: &'a Gathering) -> Record<'a> {
+    Record::PutList(PutList {
+        namespace: at.namespace,
+        key: at.key,
+        version: view.version,
+        expires_ms: view.expires_ms,
+        values,
+    })
+}
