@@ -166,6 +166,19 @@ pub enum Problem {
     EntryTooLarge,
     /// The store is full and may not evict.
     StoreFull,
+    /// Something is wrong with the line of this number of a dump.
+    Line(u64, LineTrouble),
+}
+
+/// What is wrong with a line of a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineTrouble {
+    /// It cannot be taken, and why. Nothing was written.
+    Invalid(&'static str),
+    /// Its value is over what a store takes.
+    TooLarge,
+    /// The store is full and may not evict.
+    Full,
 }
 
 /// What a client named that there is not.
@@ -289,6 +302,9 @@ impl Problem {
             Problem::NotAcceptable => (Status::NotAcceptable, "not_acceptable", "The value is stored in a coding that the request does not accept."),
             Problem::EntryTooLarge => (Status::ContentTooLarge, "entry_too_large", "The value is too large."),
             Problem::StoreFull => (Status::InsufficientStorage, "store_full", "The store is full."),
+            Problem::Line(_, LineTrouble::Invalid(_)) => (Status::BadRequest, "line_invalid", "A line cannot be restored."),
+            Problem::Line(_, LineTrouble::TooLarge) => (Status::ContentTooLarge, "line_too_large", "A value is too large to be restored."),
+            Problem::Line(_, LineTrouble::Full) => (Status::InsufficientStorage, "store_full", "The store is full."),
         };
         Words { status, code, message }
     }
@@ -323,6 +339,13 @@ impl Problem {
             Problem::TooManyFailures(seconds) => format!("try again in {seconds} s").into(),
             Problem::OutlivesMaker => "name an expiry that is not after the maker's".into(),
             Problem::CredentialsFull => "they may take an eighth of store.memory_limit".into(),
+            Problem::Line(line, LineTrouble::Invalid(why)) => format!("line {line}: {why}").into(),
+            Problem::Line(line, LineTrouble::TooLarge) => {
+                format!("line {line}: it is over store.max_limit of this node").into()
+            }
+            Problem::Line(line, LineTrouble::Full) => {
+                format!("line {line}: there is no room for it; those before it are restored").into()
+            }
             Problem::KeyMalformed => "it has a % that two hexadecimal digits do not follow".into(),
             Problem::ValueTooLarge(limit) => format!("the limit of a value is {limit} bytes").into(),
             Problem::BodyTooLarge(limit) => {

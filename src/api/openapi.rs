@@ -140,6 +140,7 @@ fn write_operation(out: &mut String, route: &Route) {
         Body::Ignored => None,
         Body::Value => Some("'*/*': {}"),
         Body::Words | Body::Form | Body::Request => Some("application/json: {}"),
+        Body::Lines => Some("application/x-ndjson: {}"),
     };
     if let Some(content) = content {
         let what = quoted(route.doc.body);

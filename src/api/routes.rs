@@ -155,6 +155,8 @@ pub enum Body {
     Form,
     /// As large as a request may be.
     Request,
+    /// Lines of a dump: as large as a request may be.
+    Lines,
 }
 
 /// What is done with one key.
@@ -215,6 +217,10 @@ pub enum Endpoint {
     Administer(Duty),
     /// The owner of an item or list of the light family, or every shard.
     Light(LightVerb),
+    /// Every shard, by a walk.
+    Dump,
+    /// The shards that own what the lines of a dump tell of.
+    Restore,
     /// `/openapi.yaml`.
     OpenApi,
     /// `/health`.

@@ -7,7 +7,7 @@
 //! | verbs | module |
 //! |---|---|
 //! | `init`, `server`, `settings` | of the same name: a node and its configuration |
-//! | `get`, `put`, `delete`, `patch`, `list`, `key`, `app` | [`client`]: a running node |
+//! | `get`, `put`, `delete`, `patch`, `list`, `key`, `app`, `dump`, `restore` | [`client`]: a running node |
 //! | `token` | [`token`]: credentials, without a node |
 //! | `bench` | [`mod@bench`]: how a node answers under load |
 //! | `completions`, `man` | [`pages`]: what shells and manuals want |
@@ -125,6 +125,29 @@ Example:
   user/1
   user/2";
 
+const DUMP_EXAMPLE: &str = "\
+Example:
+  $ lucid put greeting hello
+  created, ETag …
+  $ lucid dump node.ndjson.zst
+  1 key, 0 items, 0 lists, 1 app
+  $ lucid dump --prefix greeting | sed -n 2p
+  {\"key\":\"greeting\",\"value\":\"hello\"}
+
+Credentials are not in it. The format is NDJSON; the README has its members. From node to node:
+lucid dump --url http://a:7020 | lucid restore --url http://b:7020";
+
+const RESTORE_EXAMPLE: &str = "\
+Example:
+  $ lucid put greeting hello
+  created, ETag …
+  $ lucid dump node.ndjson
+  1 key, 0 items, 0 lists, 1 app
+  $ lucid restore node.ndjson --prefix copy/
+  restored 1 entry
+  $ lucid get copy/greeting
+  hello";
+
 const BENCH_EXAMPLE: &str = "\
 Example:
   $ lucid bench get --duration 1s
@@ -216,6 +239,12 @@ enum Verb {
     Key(client::api_key::ApiKeyArgs),
     /// Make, list and end apps, and give them new tokens
     App(client::app::AppArgs),
+    /// Write all that a node holds to a file, while it serves
+    #[command(after_help = DUMP_EXAMPLE)]
+    Dump(client::dump::DumpArgs),
+    /// Write what a dump holds into a node
+    #[command(after_help = RESTORE_EXAMPLE)]
+    Restore(client::restore::RestoreArgs),
     /// Load a node and show how it answers
     #[command(after_help = BENCH_EXAMPLE)]
     Bench(Box<bench::BenchArgs>),
@@ -291,6 +320,8 @@ pub fn run() -> ExitCode {
         Verb::Token(args) => token::run(&args, config),
         Verb::Key(args) => client::api_key::run(&args),
         Verb::App(args) => client::app::run(&args),
+        Verb::Dump(args) => client::dump::run(&args),
+        Verb::Restore(args) => client::restore::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Completions(args) => pages::completions(&args, CommandLine::command()),
         Verb::Man(args) => pages::man(&args, CommandLine::command()),

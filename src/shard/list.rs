@@ -78,6 +78,7 @@ enum Draft {
 #[derive(Debug)]
 struct Reading {
     version: Version,
+    expires_ms: Option<u64>,
     next: Option<Place>,
     left: u32,
     out: Gathering,
@@ -445,7 +446,7 @@ impl Shard {
         }
         reading.out.push(b"]");
         reading.out.push(task.around[1]);
-        Step::Done(ListOutcome::Values(reading.out.finish()))
+        Step::Done(ListOutcome::Values(reading.out.finish(), reading.expires_ms))
     }
 
     /// Whether a list is still there as it was.
@@ -507,12 +508,13 @@ fn slice(view: &ListView<'_>, start: i64, end: i64, around: [&'static [u8]; 2]) 
             out.push(b"]");
             out.push(around[1]);
             if let Gathering::Small(bytes) = out {
-                return Step::Done(ListOutcome::Values(Bytes::Small(bytes)));
+                return Step::Done(ListOutcome::Values(Bytes::Small(bytes), view.expires_ms));
             }
             None
         }
     };
-    Step::More(Progress::Reading(Reading { version: view.version, next, left, out }))
+    let ListView { version, expires_ms, .. } = *view;
+    Step::More(Progress::Reading(Reading { version, expires_ms, next, left, out }))
 }
 
 fn refused(why: WriteError) -> ListOutcome {

@@ -72,8 +72,9 @@ pub enum ListOutcome {
     Exists(bool),
     /// How many are before the value, if it is there.
     Index(Option<u32>),
-    /// The values as a JSON array, between the texts that the task has for its ends.
-    Values(Bytes),
+    /// The values as a JSON array, between the texts that the task has for its ends, and when the list
+    /// expires, in milliseconds since the Unix epoch.
+    Values(Bytes, Option<u64>),
     /// The store is full and may not evict. Nothing has changed.
     StoreFull,
     /// More than a list may hold. Nothing has changed.

@@ -29,4 +29,4 @@ pub use mesh::{Arrival, Mesh, Message};
 pub use restore::RestoreError;
 
 pub use crate::journal::{Health, Tap};
-pub use crate::store::{Kept, Listed, Scan, Walk, WalkBudget, WalkEntry, Walked};
+pub use crate::store::{Kept, Listed, Scan, View, Walk, WalkBudget, WalkEntry, Walked};

@@ -227,7 +227,10 @@ impl Client {
             self.fill(64 * 1024)?;
         };
         let mut response = Response::parse_head(&self.unread[..head_end]).map_err(Trouble::Malformed)?;
-        if response.brings_body(method) {
+        if response.brings_body(method) && response.lists("transfer-encoding", "chunked") {
+            self.unread.drain(..head_end);
+            while self.read_chunk(&mut response.body)? {}
+        } else if response.brings_body(method) {
             let length = response.content_length().unwrap_or(0) as usize;
             while self.unread.len() < head_end + length {
                 self.fill(head_end + length - self.unread.len())?;
@@ -238,6 +241,29 @@ impl Client {
             self.unread.drain(..head_end);
         }
         Ok(response)
+    }
+
+    /// Reads a chunk of a body. False when it was the last one.
+    fn read_chunk(&mut self, body: &mut Vec<u8>) -> Result<bool, Trouble> {
+        let line_end = loop {
+            if let Some(at) = find(&self.unread[..self.unread.len().min(64)], b"\r\n") {
+                break at + 2;
+            }
+            self.fill(64 * 1024)?;
+        };
+        let malformed = || Trouble::Malformed("a chunk".into());
+        let size = std::str::from_utf8(&self.unread[..line_end - 2]).map_err(|_| malformed())?;
+        let size = usize::from_str_radix(size, 16).map_err(|_| malformed())?;
+        let end = line_end + size + 2;
+        while self.unread.len() < end {
+            self.fill(end - self.unread.len())?;
+        }
+        if !self.unread[..end].ends_with(b"\r\n") {
+            return Err(malformed());
+        }
+        body.extend_from_slice(&self.unread[line_end..end - 2]);
+        self.unread.drain(..end);
+        Ok(size > 0)
     }
 
     /// Reads some bytes into `unread`.

@@ -11,15 +11,16 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::clock::Now;
-use crate::http::{Request, Status, Version, response, target};
+use crate::http::{Method, Request, Status, Version, response, target};
 use crate::limits::{
     DUMP_BLOCK_BYTES, DUMP_BYTES_PER_TURN, DUMP_ENTRIES_PER_TURN, DUMP_LISTS_MAX, DUMP_SHARDS_MAX,
     KEY_BYTES_MAX,
 };
 use crate::memory::{Large, Memory, Reservation};
 use crate::op::{Namespace, Payload};
-use crate::shard::{Bytes, ListAction, ListOutcome, ListTask, Shard};
-use crate::store::{Kept, ListView, View, Walk, WalkBudget, WalkEntry, Walked, records};
+use crate::shard::{
+    Bytes, Kept, ListAction, ListOutcome, ListTask, Shard, View, Walk, WalkBudget, WalkEntry, Walked,
+};
 
 use super::super::gather::{Piece, Work};
 use super::super::message::Problem;
@@ -126,7 +127,11 @@ impl Api {
         if prefix.as_ref().is_some_and(|prefix| prefix.len() > KEY_BYTES_MAX) {
             return Err(Problem::QueryInvalid("the prefix is longer than a key may be"));
         }
-        let stage = if prefix.is_some() { Stage::Counting } else { Stage::Apps(Some(0)) };
+        let stage = match (request.method, &prefix) {
+            (Method::Head, _) => Stage::Over,
+            (_, Some(_)) => Stage::Counting,
+            (_, None) => Stage::Apps(Some(0)),
+        };
         Ok(Dump {
             prefix: prefix.map(Arc::from),
             shards: self.shards,
@@ -312,6 +317,13 @@ impl Dump {
         Wrote::Last
     }
 
+    /// Writes the head of the answer alone, if it was not written with the first part.
+    pub fn answer_head(&self, api: &mut Api, request: &Request, head: &[u8], close: bool, out: &mut Vec<u8>) {
+        if !self.begun {
+            write_head(api, request, head, close, out);
+        }
+    }
+
     fn write_front(&mut self, chunked: bool, out: &mut Vec<u8>) {
         let is_sent = match self.ready.front_mut() {
             None => return,
@@ -343,14 +355,7 @@ impl Dump {
     }
 }
 
-/// Writes the head of the answer.
-pub(in super::super) fn write_head(
-    api: &mut Api,
-    request: &Request,
-    head: &[u8],
-    close: bool,
-    out: &mut Vec<u8>,
-) {
+fn write_head(api: &mut Api, request: &Request, head: &[u8], close: bool, out: &mut Vec<u8>) {
     api.preamble.begin(out, Status::Ok);
     out.extend_from_slice(b"Content-Type: application/x-ndjson\r\nCache-Control: no-store\r\n");
     if request.version != Version::Http10 {
@@ -410,7 +415,7 @@ pub fn takes_turns(errand: &dyn Any) -> bool {
 }
 
 /// Goes on with an errand that takes several turns. True when it is to be brought back.
-pub fn go_on(errand: &mut dyn Any, shard: &Shard, now: Now) -> bool {
+pub fn go_on(errand: &mut dyn Any, shard: &mut Shard, now: Now) -> bool {
     errand.downcast_mut::<Export>().is_none_or(|export| export.go_on(shard, now))
 }
 
@@ -432,7 +437,7 @@ impl Export {
     }
 
     /// Fills its block for a slice.
-    fn go_on(&mut self, shard: &Shard, now: Now) -> bool {
+    fn go_on(&mut self, shard: &mut Shard, now: Now) -> bool {
         if self.counts_only {
             self.entries = shard.stats().entries;
             return true;
@@ -442,7 +447,12 @@ impl Export {
         let budget = WalkBudget { entries: DUMP_ENTRIES_PER_TURN, bytes: left.min(DUMP_BYTES_PER_TURN) };
         self.is_through = shard.walk(&mut walk, budget, now, |entry| self.visit(&entry));
         self.walk = walk;
-        self.is_through || self.bytes >= DUMP_BLOCK_BYTES || self.lists.len() >= DUMP_LISTS_MAX
+        let is_full = self.is_through || self.bytes >= DUMP_BLOCK_BYTES || self.lists.len() >= DUMP_LISTS_MAX;
+        if is_full {
+            // What the block shows is not told before the journal keeps it.
+            shard.touch_all();
+        }
+        is_full
     }
 
     fn visit(&mut self, entry: &WalkEntry<'_>) {
@@ -455,27 +465,27 @@ impl Export {
         }
         match &entry.kept {
             Walked::Value(view) => self.write(&space, entry, view),
-            Walked::List(ListView { kept: Kept::Short(values), expires_ms, .. }) => {
-                let about = About { expires_ms: *expires_ms, ..About::default() };
+            // A call may be changing a long one just now, and would have to be waited for.
+            Walked::List(view) if matches!(view.kept, Kept::Long(_)) => self.lists.push(ListName {
+                namespace: entry.namespace,
+                key: entry.key.to_vec(),
+                hash: entry.hash,
+                shard: self.shard,
+            }),
+            Walked::List(view) => {
+                let about = About { expires_ms: view.expires_ms, ..About::default() };
                 let out = lines(&mut self.parts);
                 line::write_before_value(out, &space, entry.key, &about, Form::Json);
                 out.push(b'[');
-                for (number, record) in records(values).enumerate() {
+                for (number, text) in view.kept.texts().enumerate() {
                     out.extend_from_slice(if number > 0 { b"," } else { b"" });
-                    out.extend_from_slice(record.text);
+                    out.extend_from_slice(text);
                 }
                 out.push(b']');
                 out.extend_from_slice(Form::Json.end());
                 self.bytes += entry.bytes();
                 self.counts.lists += 1;
             }
-            // A call may be changing it just now: it has to wait for that.
-            Walked::List(ListView { kept: Kept::Long(_), .. }) => self.lists.push(ListName {
-                namespace: entry.namespace,
-                key: entry.key.to_vec(),
-                hash: entry.hash,
-                shard: self.shard,
-            }),
         }
     }
 

@@ -57,7 +57,7 @@ mod export;
 mod line;
 mod restore;
 
-pub use export::{Export, go_on, takes_turns};
+pub use export::{Export, Wrote, go_on, takes_turns};
 pub(super) use export::Dump;
 pub(super) use restore::Restore;
 

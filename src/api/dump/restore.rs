@@ -314,8 +314,7 @@ impl Restore {
                 true => ListAction::WriteNew(values, expiry),
                 false => ListAction::Write(values, expiry),
             };
-            let mut task = ListTask::new(namespace, key, hash, action, Arc::downgrade(&self.asker));
-            task.number = index;
+            let task = ListTask::new(namespace, key, hash, action, Arc::downgrade(&self.asker));
             return Piece { index, shard, work: Work::List(Box::new(task)) };
         }
         let current = self.current.insert(current);
@@ -369,13 +368,13 @@ impl Restore {
     }
 
     /// Brings back what came of a list.
-    pub fn accept_list(&mut self, mut task: Box<ListTask>) {
+    pub fn accept_list(&mut self, index: u32, mut task: Box<ListTask>) {
         self.outstanding -= 1;
         match task.take_outcome() {
             Some(ListOutcome::Written(_)) => self.counts.restored += 1,
             Some(ListOutcome::Exists(true)) => self.counts.skipped += 1,
-            Some(ListOutcome::StoreFull) => self.refuse(task.number.into(), LineTrouble::Full),
-            Some(ListOutcome::TooLarge) => self.refuse(task.number.into(), LineTrouble::TooLarge),
+            Some(ListOutcome::StoreFull) => self.refuse(index.into(), LineTrouble::Full),
+            Some(ListOutcome::TooLarge) => self.refuse(index.into(), LineTrouble::TooLarge),
             _ => {
                 self.refused.get_or_insert(Problem::Busy);
             }

@@ -60,6 +60,15 @@ pub enum Payload<'p> {
 impl Node {
     /// Reads where the node is and who asks. Nothing is sent yet.
     pub fn new(args: &NodeArgs) -> Result<Node, Failure> {
+        Node::with(args, false)
+    }
+
+    /// The same for answers that take their time: the patience is for each step of them.
+    pub fn patient(args: &NodeArgs) -> Result<Node, Failure> {
+        Node::with(args, true)
+    }
+
+    fn with(args: &NodeArgs, patient: bool) -> Result<Node, Failure> {
         let (url, authority) = base_url(&args.url)?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -68,7 +77,10 @@ impl Node {
             // A node is near; a proxy for the web would be asked in its place.
             .proxy(None)
             .user_agent(concat!("lucid/", env!("CARGO_PKG_VERSION")))
-            .timeout_global(Some(args.timeout));
+            .timeout_global(Some(args.timeout).filter(|_| !patient))
+            .timeout_connect(Some(args.timeout))
+            .timeout_recv_response(Some(args.timeout))
+            .timeout_per_read(Some(args.timeout));
         let config = config.build();
         let agent = match url.starts_with(HTTPS) {
             true => {

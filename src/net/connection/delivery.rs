@@ -7,8 +7,8 @@
 use std::io::{self, IoSlice};
 
 use super::{Connection, Intake, Life, Stage, State};
-use crate::api::{Call, Decoded, Gather, Problem, Tail, Work};
-use crate::http::response;
+use crate::api::{Call, Decoded, Gather, Problem, Tail, Work, Wrote};
+use crate::http::{Method, Request, Version, response};
 use crate::memory::Reservation;
 use crate::net::core::Core;
 use crate::net::output::{Backlog, Written};
@@ -17,6 +17,9 @@ use crate::shard::{Job, Ticket};
 
 /// Output gathered before it is offered to the socket in the middle of a turn.
 const SCRATCH_BYTES: usize = 64 * 1_024;
+
+/// Parts of a long answer that are written in one turn: half a millisecond.
+const PARTS_PER_TURN: usize = 8;
 
 impl Connection {
     /// Executes and answers what is at the front of the queue, and writes once.
@@ -138,8 +141,11 @@ impl Connection {
                 }
                 (State::Ready, Some(Call::Gather(call))) => {
                     let payload = slot.body.payload(block);
-                    match core.api.gather(request, head, call, payload) {
+                    let gathered = core.api.gather(request, head, call, payload);
+                    match gathered.and_then(|gather| gather.with_room(&core.memory)) {
                         Ok(gather) => {
+                            // Who knows no chunks knows the end by the connection's.
+                            slot.close |= gather.is_stream() && request.version == Version::Http10;
                             slot.state = State::Gathering(gather);
                             continue;
                         }
@@ -150,15 +156,19 @@ impl Connection {
                     }
                 }
                 (State::Gathering(gather), _) => {
-                    if gather.is_reading() {
-                        let budget = std::mem::take(&mut core.reading_bytes);
-                        gather.read_on(budget);
+                    if gather.wants_turn() && !gather.is_stream() {
+                        gather.take_turn(std::mem::take(&mut core.reading_bytes));
                         if gather.is_reading() {
                             return Ok(());
                         }
                     }
                     hand_out(gather, ticket, core);
-                    if !gather.is_done() {
+                    if gather.is_stream() && request.method != Method::Head {
+                        let to = (&mut self.stream, &mut self.backlog);
+                        if !stream(gather, (request, head, close), ticket, core, to, scratch)? {
+                            return Ok(());
+                        }
+                    } else if !gather.is_done() {
                         return Ok(());
                     }
                     let State::Gathering(gather) = std::mem::replace(&mut slot.state, State::Ready) else {
@@ -235,7 +245,7 @@ impl Connection {
                 if let Some(scan) = job.take_scan() {
                     gather.accept_scan(piece, scan);
                 } else if let Some(task) = job.take_list_task() {
-                    gather.accept_list(task, &core.memory);
+                    gather.accept_list(piece, task, &core.memory);
                 } else if job.spaces_to_empty().is_some() {
                     gather.accept_emptied();
                 } else if let Some(errand) = job.take_errand() {
@@ -272,6 +282,32 @@ impl Connection {
     }
 }
 
+/// Writes parts of an answer as far as they are there and the socket takes them, a few for each turn. True
+/// when that was all of it.
+fn stream(
+    gather: &mut Gather,
+    (request, head, close): (&Request, &[u8], bool),
+    ticket: Ticket,
+    core: &mut Core,
+    (stream, backlog): (&mut Socket, &mut Option<Box<Backlog>>),
+    scratch: &mut Vec<u8>,
+) -> io::Result<bool> {
+    for _ in 0..PARTS_PER_TURN {
+        match gather.write(&mut core.api, request, head, close, scratch) {
+            Wrote::Nothing => return Ok(false),
+            Wrote::Last => return Ok(true),
+            Wrote::Part => hand_out(gather, ticket, core),
+        }
+        if scratch.len() >= SCRATCH_BYTES {
+            send(stream, backlog, scratch, Tail::None)?;
+            if backlog.is_some() {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(false)
+}
+
 /// Hands out the pieces of a request that several cores work on. Pieces for this core are done at
 /// once, but for scans, which take turns.
 fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) {
@@ -296,7 +332,7 @@ fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) {
                     core.mesh.ask(owner, job);
                 } else if let Some(mut job) = core.call_list(owner, job) {
                     if let Some(task) = job.take_list_task() {
-                        gather.accept_list(task, &core.memory);
+                        gather.accept_list(index, task, &core.memory);
                     }
                     core.mesh.recycle(job);
                 }
@@ -309,6 +345,15 @@ fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) {
                 let mut job = core.mesh.job();
                 job.ask_to_empty(ticket, spaces);
                 core.mesh.ask(owner, job);
+            }
+            Work::Export(export) => {
+                let mut job = core.mesh.job();
+                job.ask_errand(ticket, export);
+                if is_local {
+                    core.scans.push_back((owner, job));
+                } else {
+                    core.mesh.ask(owner, job);
+                }
             }
             Work::Errand(mut errand) if is_local => {
                 core.api.perform(&mut *errand);

@@ -1,6 +1,7 @@
 //! What other cores ask for, and what takes several turns: listings and calls on lists, a slice each.
 
 use super::{Core, Reactor, SCAN_ENTRIES_PER_TURN};
+use crate::api::{go_on, takes_turns};
 use crate::shard::Job;
 
 impl Reactor {
@@ -20,6 +21,10 @@ impl Reactor {
             spaces.into_iter().for_each(|space| self.core.shard.empty(space));
         }
         if let Some(errand) = job.errand_mut() {
+            if takes_turns(errand) {
+                self.core.scans.push_back((asker, job));
+                return;
+            }
             self.core.api.perform(errand);
         }
         if let Some(operation) = job.operation() {
@@ -29,13 +34,19 @@ impl Reactor {
         self.core.mesh.answer(asker, job);
     }
 
-    /// Goes on with the listing in front, for a slice.
+    /// Goes on with the listing in front, or the block of a dump, for a slice.
     pub(super) fn scan(&mut self) {
-        let Some((_, job)) = self.core.scans.front_mut() else { return };
-        let done = job.is_abandoned()
-            || job.scan_mut().is_none_or(|(namespace, scan)| {
-                self.core.shard.scan(namespace, scan, SCAN_ENTRIES_PER_TURN, self.core.now)
-            });
+        let Core { scans, shard, now, .. } = &mut self.core;
+        let Some((_, job)) = scans.front_mut() else { return };
+        let done = match job.errand_mut() {
+            Some(errand) => go_on(errand, shard, *now),
+            None => {
+                job.is_abandoned()
+                    || job.scan_mut().is_none_or(|(namespace, scan)| {
+                        shard.scan(namespace, scan, SCAN_ENTRIES_PER_TURN, *now)
+                    })
+            }
+        };
         if done && let Some((asker, job)) = self.core.scans.pop_front() {
             self.hand_back(asker, job);
         }
