@@ -308,16 +308,16 @@ fn a_store_without_room_names_the_line_that_found_none() {
         setup.set("store.memory_limit", "16MiB").set("store.max_limit", "1MiB").set("store.when_full", "reject");
     });
     let value = "v".repeat(60_000);
-    let body: String = (0..100).map(|key| format!("{{\"key\":\"{key}\",\"value\":\"{value}\"}}\n")).collect();
+    let body: String = (0..30).map(|key| format!("{{\"key\":\"{key}\",\"value\":\"{value}\"}}\n")).collect();
     let mut refused = None;
-    for round in 0..10 {
+    for round in 0..20 {
         let answer = restore(&mut node.client(), &format!("?prefix={round}/"), &body[..]);
         if answer.status != 200 {
             refused = Some(answer.expect(507));
             break;
         }
     }
-    let told = refused.expect("16 MiB are not 60").json();
+    let told = refused.expect("16 MiB are not 36").json();
     assert_eq!(told["code"], "store_full");
     assert!(told["detail"].as_str().unwrap().starts_with("line "), "{told}");
     node.client().get(&kv("0/0")).expect(200);
@@ -493,6 +493,7 @@ fn a_file_that_is_cut_restores_nothing_and_a_pipe_tells_of_it() {
     for name in ["a", "a.zst"] {
         call_to(&from, &["dump", &path(name)]).said();
         let whole = std::fs::read(path(name)).unwrap();
+        let before = dump(&to).len();
         let last_line = match name {
             "a" => whole[..whole.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1,
             _ => whole.len() - 9,
@@ -503,18 +504,12 @@ fn a_file_that_is_cut_restores_nothing_and_a_pipe_tells_of_it() {
             assert!(said.contains("dump"), "{said}");
             assert!(said.contains("0 entries were restored"), "{said}");
         }
-        assert_eq!(dump(&to).len(), 3, "nothing but its ends and an app");
+        assert_eq!(dump(&to).len(), before);
         if name == "a" {
             let said = call_to(&to, &["restore"]).stdin(&whole[..last_line]).failed(1);
             assert!(said.contains("it is cut off behind line 31"), "{said}");
             assert!(said.contains("27 entries were restored before that"), "{said}");
             assert_same(&from, &to);
-            for line in dump(&to) {
-                if let Some(key) = line["key"].as_str() {
-                    let deleted = to.client().delete(&kv(key)).status;
-                    assert!(deleted == 200 || deleted == 409);
-                }
-            }
         }
     }
     let said = call_to(&to, &["restore", &path("none")]).failed(1);
