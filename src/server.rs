@@ -2,12 +2,14 @@
 //!
 //! Everything that can fail is done before the first reactor runs, so a node either serves or says
 //! why not. Stopping: `/readyz` turns 503, listeners close, idle connections end, what is under way
-//! finishes within `shutdown.grace`. On SIGHUP whoever started the node reads its settings again.
+//! finishes within `shutdown.grace`, and what was to be kept is. On SIGHUP whoever started the node reads its settings again.
 
+mod keeping;
 mod supervisor;
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -17,10 +19,11 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::api::{Api, ApiConfig, NodeState, Phase};
-use crate::auth::{Brake, Ledger, NoRandomness, Trust, Verifier, VerifierConfig, root_token};
+use crate::auth::{Brake, Ledger, NoRandomness, Trust, Unrestored, Verifier, VerifierConfig, root_token};
 use crate::clock::Clock;
 use crate::config::{Settings, Tls, WhenFull};
 use crate::etag::Tags;
+use crate::journal::{Journal, OpenError, Opened};
 use crate::memory::Memory;
 use crate::net::{
     self, Certificates, Door, DoorError, Doors, Heartbeat, Helper, Live, Loads, Reactor, ReactorConfig,
@@ -29,12 +32,15 @@ use crate::net::{
 use crate::op::KeyHasher;
 use crate::shard::{Doorbell, Mesh, Shard};
 use crate::store::{Store, StoreConfig};
+use keeping::{Comeback, Report, TICK};
 
 /// Why a node does not start.
 #[derive(Debug)]
 pub enum StartError {
     /// It cannot be listened where it should.
     Doors(DoorError),
+    /// The folder of the journal cannot be used.
+    Folder(PathBuf, OpenError),
     /// The system refuses what stands first.
     System(&'static str, io::Error),
 }
@@ -51,6 +57,8 @@ pub enum Ended {
 /// What the main thread waits for.
 enum Event {
     Signal(i32),
+    /// Everything is back that was kept.
+    Recovered,
     ReactorEnded(io::Result<()>),
 }
 
@@ -83,6 +91,7 @@ struct Node {
     bells: Arc<[Doorbell]>,
     steerings: Vec<Steering>,
     loads: Loads,
+    journal: Option<Journal>,
     tls: Option<(Arc<Certificates>, Tls)>,
     /// Goes with the node.
     _unix: Option<SocketFile>,
@@ -104,12 +113,22 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
         std::process::abort();
     }));
 
+    let folder = settings.persistence.as_ref().map(|persistence| {
+        keeping::open(persistence).map_err(|error| StartError::Folder(persistence.location.clone(), error))
+    });
     let (events_in, events) = channel();
     watch_signals(events_in.clone()).map_err(system("watch for signals"))?;
-    let reactors =
-        reactors(settings, each, certificates.clone(), boot_id).map_err(system("set up the reactors"))?;
-    let Reactors { reactors, state, bells, steerings, loads } = reactors;
-    state.set(Phase::Serving);
+    let kept = folder.transpose()?.map(|folder| {
+        let events = events_in.clone();
+        Kept { folder, recovered: Arc::new(move || drop(events.send(Event::Recovered))) }
+    });
+    let is_kept = kept.is_some();
+    let reactors = reactors(settings, each, certificates.clone(), boot_id, kept)
+        .map_err(system("set up the reactors"))?;
+    let Reactors { reactors, state, bells, steerings, loads, journal } = reactors;
+    if !is_kept {
+        state.set(Phase::Serving);
+    }
     for (number, reactor) in reactors.into_iter().enumerate() {
         let events = events_in.clone();
         let pin = settings.runtime.pin_cores;
@@ -131,9 +150,30 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
     let watchdog = supervisor::Watchdog::start(Heartbeat::of(&steerings), bells.clone());
     let watchdog = watchdog.map_err(system("start a thread"))?;
     let status = format!("Serving http://{plain}, {}", workers_and_memory(settings));
-    supervisor::ready(&status);
+    if !is_kept {
+        supervisor::ready(&status);
+    }
     let tls = certificates.zip(settings.general.tls.clone());
-    Ok(Node { events, state, bells, steerings, loads, tls, _unix: unix, status, _watchdog: watchdog })
+    Ok(Node {
+        events,
+        state,
+        bells,
+        steerings,
+        loads,
+        journal,
+        tls,
+        _unix: unix,
+        status,
+        _watchdog: watchdog,
+    })
+}
+
+/// What an earlier run has kept.
+pub struct Kept {
+    /// Where, read once and found good.
+    pub folder: Opened,
+    /// Is called when all of it is back.
+    pub recovered: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// The reactors of a node before they run, and what steers them.
@@ -147,11 +187,14 @@ pub struct Reactors {
     pub bells: Arc<[Doorbell]>,
     /// Tell the reactors of other settings.
     pub steerings: Vec<Steering>,
+    /// To be closed when the reactors have ended.
+    pub journal: Option<Journal>,
     loads: Loads,
 }
 
 /// Sets up a reactor for each set of listening sockets, of which there are `runtime.workers`.
-/// `certificates` are for those that speak TLS.
+/// `certificates` are for those that speak TLS. They go on with what was `kept`, or begin with nothing, and
+/// then `boot_id` makes their entity tags their own.
 ///
 /// # Errors
 /// What the system refuses: memory, a thread, a descriptor.
@@ -160,14 +203,15 @@ pub fn reactors(
     doors: Vec<Vec<Door>>,
     certificates: Option<Arc<Certificates>>,
     boot_id: u32,
+    kept: Option<Kept>,
 ) -> io::Result<Reactors> {
     let workers = settings.runtime.workers;
     let clock = Clock::start();
     let hasher = KeyHasher::random();
-    let tags = Tags::new(boot_id);
+    let tags = Tags::new(kept.as_ref().map_or(boot_id, |kept| kept.folder.boot_id()));
     let state = Arc::new(NodeState::default());
     let loads = Loads::new(workers);
-    let trust = trust(settings)?;
+    let trust = trust(settings, kept.as_ref().map(|kept| &kept.folder))?;
     let brake = settings.databases.password.is_some().then(Brake::new);
 
     let mut polls = Vec::new();
@@ -183,6 +227,29 @@ pub fn reactors(
     let memory = Memory::new(settings.store.memory_bytes, workers, evicts)?;
     let helpers = Helper::start(bells.clone())?;
     let meshes = Mesh::connect(bells.clone());
+    let mut ledger =
+        Ledger::new(&trust, memory.clone(), workers, Clock::wall_seconds()).map_err(no_randomness)?;
+    let (comeback, taps, journal) = match kept {
+        None => (None, Vec::new(), None),
+        Some(Kept { folder, recovered }) => {
+            ledger.restore(folder.ledger()).map_err(unrestored)?;
+            state.recover(workers, folder.bytes() * workers as u64);
+            let comeback = Comeback {
+                replay: folder.replay(),
+                hasher: hasher.clone(),
+                workers,
+                spaces: Arc::new(keeping::spaces(&ledger)),
+                version_max: folder.version_max(),
+                state: state.clone(),
+                done: recovered,
+            };
+            let (taps, journal) = keeping::start(folder, bells.clone())?;
+            (Some(comeback), taps, Some(journal))
+        }
+    };
+    let credentials: Vec<_> = ledger.credentials().cloned().collect();
+    let mut ledger = Some(ledger);
+    let mut taps = taps.into_iter();
     let Live { timeouts, connections_max, request_bytes_max, default_ttl, cors_origins } = live(settings);
 
     let mut reactors = Vec::new();
@@ -199,7 +266,7 @@ pub fn reactors(
             },
             hasher.clone(),
         )?;
-        let api = Api::new(ApiConfig {
+        let mut api = Api::new(ApiConfig {
             trust: trust.clone(),
             brake: brake.clone(),
             hasher: hasher.clone(),
@@ -212,17 +279,18 @@ pub fn reactors(
             anonymous_head: settings.authentication.anonymous_head,
             state: state.clone(),
         });
-        let api = match reactors.is_empty() {
-            true => {
-                let ledger = Ledger::new(&trust, memory.clone(), workers, Clock::wall_seconds());
-                api.with_ledger(ledger.map_err(no_randomness)?)
-            }
-            false => api,
+        api.learn(&credentials);
+        let api = match ledger.take() {
+            Some(ledger) => api.with_ledger(ledger),
+            None => api,
         };
+        let recovery =
+            comeback.as_ref().zip(taps.next()).map(|(comeback, tap)| comeback.of(reactors.len(), tap));
         let (steering, control) = connect();
         let config = ReactorConfig {
             api,
             shard: Shard::new(store, tags),
+            recovery,
             mesh,
             helper,
             doors,
@@ -238,7 +306,7 @@ pub fn reactors(
         steerings.push(steering);
         reactors.push(Reactor::new(poll, config)?);
     }
-    Ok(Reactors { reactors, state, bells, steerings, loads })
+    Ok(Reactors { reactors, state, bells, steerings, loads, journal })
 }
 
 /// What the reactors take on when the settings are read again.
@@ -257,7 +325,7 @@ fn live(settings: &Settings) -> Live {
 }
 
 /// What this node judges credentials by.
-fn trust(settings: &Settings) -> io::Result<Trust> {
+fn trust(settings: &Settings, folder: Option<&Opened>) -> io::Result<Trust> {
     let authentication = &settings.authentication;
     let mut verifier = Verifier::new(VerifierConfig {
         enabled: authentication.enabled,
@@ -268,10 +336,24 @@ fn trust(settings: &Settings) -> io::Result<Trust> {
     if let Some(previous) = &authentication.previous_secret_key {
         verifier = verifier.with_previous(previous.expose().as_bytes());
     }
-    let trust = Trust::new(verifier).map_err(no_randomness)?;
+    let mut trust = Trust::new(verifier).map_err(no_randomness)?;
+    if let Some(folder) = folder {
+        trust = trust.restored(folder.ledger()).map_err(unrestored)?;
+    }
     Ok(match &settings.databases.password {
         Some(password) => trust.with_password(password.expose().as_bytes()),
         None => trust,
+    })
+}
+
+fn unrestored(why: Unrestored) -> io::Error {
+    io::Error::other(match why {
+        Unrestored::Unreadable(name) => {
+            format!("the folder has a record of the node itself, {name:?}, that this version does not read")
+        }
+        Unrestored::NoRoom => {
+            "the folder holds more API keys and apps than an eighth of store.memory_limit; raise it".into()
+        }
     })
 }
 
@@ -280,17 +362,17 @@ fn no_randomness(_: NoRandomness) -> io::Error {
 }
 
 impl Node {
-    fn wait(self, mut grace: Duration, reload: &mut Reload<'_>) -> Ended {
+    fn wait(mut self, mut grace: Duration, reload: &mut Reload<'_>) -> Ended {
         let clock = Clock::start();
         let mut running = self.bells.len();
         let mut deadline_ms = None;
+        let mut recovery = self.journal.is_some().then(|| Report::begin("recovering"));
         loop {
-            let event = match deadline_ms {
+            let left = deadline_ms.map(|deadline_ms| u64::saturating_sub(deadline_ms, clock.now().unix_ms));
+            let patience = left.map(Duration::from_millis).or(recovery.as_ref().map(|_| TICK));
+            let event = match patience {
                 None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(deadline_ms) => {
-                    let left = u64::saturating_sub(deadline_ms, clock.now().unix_ms);
-                    self.events.recv_timeout(Duration::from_millis(left))
-                }
+                Some(patience) => self.events.recv_timeout(patience),
             };
             match event {
                 Ok(Event::Signal(SIGHUP)) if deadline_ms.is_some() => {}
@@ -303,24 +385,49 @@ impl Node {
                     log::info!("stopping: {} connections are open", self.loads.total());
                     supervisor::stopping();
                     deadline_ms = Some(clock.now().unix_ms + grace.as_millis() as u64);
+                    recovery = None;
                     self.state.set(Phase::Draining);
                     self.bells.iter().for_each(Doorbell::ring_always);
+                }
+                Ok(Event::Recovered) => {
+                    let Some(report) = recovery.take() else { continue };
+                    let (bytes, ms) = (self.state.recovery().1, report.end());
+                    log::info!("everything is back: {bytes} bytes in {ms} ms");
+                    supervisor::ready(&self.status);
                 }
                 Ok(Event::ReactorEnded(Ok(()))) => {
                     running -= 1;
                     if running == 0 {
-                        log::info!("stopped");
-                        return Ended::Told;
+                        return self.close("stopped");
                     }
                 }
                 Ok(Event::ReactorEnded(Err(error))) => {
                     log::error!("a reactor failed: {error}");
                     return Ended::Failed;
                 }
+                Err(_) if deadline_ms.is_none() => {
+                    let progress = self.state.recovery();
+                    supervisor::recovering(progress);
+                    recovery.iter_mut().for_each(|report| report.show(progress));
+                }
                 Err(_) => {
                     log::warn!("stopping: {} connections did not finish in time", self.loads.total());
-                    return Ended::Told;
+                    return self.close("stopped all the same");
                 }
+            }
+        }
+    }
+
+    /// Sees to it that what was to be kept is.
+    fn close(&mut self, said: &str) -> Ended {
+        match self.journal.take().map_or(Ok(()), Journal::close) {
+            Ok(()) => {
+                log::info!("{said}");
+                Ended::Told
+            }
+            Err(error) => {
+                log::error!("stopped, and not everything was kept: {error}");
+                Ended::Failed
             }
         }
     }

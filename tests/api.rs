@@ -91,7 +91,7 @@ impl Node {
         let mut out = Vec::new();
         match self.api.admit(&request, &mut head, &mut self.remembered, &mut None) {
             Err(problem) => self.api.refuse(Some((&request, &head)), problem, false, &mut out),
-            Ok(Call::Page(page)) => self.api.page(&request, &head, page, false, &mut out),
+            Ok(Call::Page(page)) => self.api.page(&request, &head, page, lucid::shard::Health::Good, false, &mut out),
             Ok(Call::Gather(call)) => match self.api.gather(&request, &head, &call, Payload::Bytes(body)) {
                 Err(problem) => self.api.refuse(Some((&request, &head)), problem, false, &mut out),
                 Ok(mut gather) => {

@@ -256,8 +256,8 @@ fn a_server_refuses_what_is_unsafe_or_not_there_yet() {
             format!("{good}general: {{use_ssl: true}}"),
             "general.use_ssl: TLS is on and general.ssl_certificate",
         ),
-        (format!("{good}persistence: {{enabled: true}}"), "persistence is not in this version"),
-        (format!("{good}encryption: {{enabled: true}}"), "encryption is not in this version"),
+        (format!("{good}persistence: {{enabled: true}}"), "there is no persistence.location"),
+        (format!("{good}encryption: {{enabled: true}}"), "there is no encryption.private_key"),
         (format!("{good}databases: {{password_hash: x}}"), "a hashed password is not in this version"),
         (
             format!("{good}store: {{memory_limit: 8MiB, max_limit: 7MiB}}"),

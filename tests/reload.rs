@@ -115,7 +115,7 @@ fn a_bad_file_changes_nothing_and_is_reported_whole() {
         ),
         (
             file("persistence: {enabled: true}\nstore: {default_ttl: 5}\n"),
-            "persistence.enabled: persistence is not",
+            "persistence.enabled: persistence is on and there is no",
         ),
         (
             file("store: {default_ttl: 5}\nlogging: {outputs: ['file:/nonexistent/l']}\n"),

@@ -50,7 +50,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rcgen", &["src/cli/certificate.rs"]),
     ("httparse", &["src/http/"]),
     ("hashbrown", &["src/store/"]),
-    ("ring", &["src/auth/", "src/cli/random.rs"]),
+    ("ring", &["src/auth/", "src/cli/random.rs", "src/journal/seal.rs"]),
     ("serde_saphyr", &["src/config/"]),
     ("clap", &["src/cli/"]),
     ("listenfd", &["src/cli/"]),

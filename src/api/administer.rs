@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::auth::{Credential, Fields, Id, Ledger, NewKey, Principal, Refused, Which};
+use crate::auth::{Credential, Fields, Id, Ledger, LedgerChange, NewKey, Principal, Refused, Which};
 use crate::http::{Field, Method, Request, Status, response, target};
 use crate::op::Namespace;
+use crate::shard::Health;
 
 use super::gather::{Piece, Work};
 use super::message::Problem;
@@ -190,16 +191,19 @@ impl Api {
         })
     }
 
-    /// Does what another reactor, or this one, asks for.
+    /// Does what another reactor, or this one, asks for, if the journal can keep what it changes.
     #[cold]
-    pub fn perform(&mut self, errand: &mut dyn Any) {
+    pub fn perform(&mut self, errand: &mut dyn Any, journal: Health) {
         let Some(Errand(stage)) = errand.downcast_mut() else {
             debug_assert!(false, "not an errand of ours");
             return;
         };
         *stage = match std::mem::replace(stage, Stage::Learned) {
             Stage::Order(order) => {
-                let (answer, effects) = self.execute(*order);
+                let (answer, effects) = match order.refused_by(journal) {
+                    None => self.execute(*order),
+                    Some(problem) => (Err(problem), Effects::default()),
+                };
                 self.learn(&effects.made);
                 Stage::Done(answer, effects)
             }
@@ -223,7 +227,19 @@ impl Api {
         (apps, page.next)
     }
 
-    fn learn(&mut self, made: &[Arc<Credential>]) {
+    /// What the ledger has changed since this was last asked, to be kept: names and their contents, none for
+    /// what is gone.
+    pub fn take_ledger_changes(&mut self) -> Vec<LedgerChange> {
+        self.ledger.as_mut().map(Ledger::take_changes).unwrap_or_default()
+    }
+
+    /// All that the ledger has to be kept.
+    pub fn ledger_records(&self) -> impl Iterator<Item = (Box<[u8]>, Zeroizing<Vec<u8>>)> + '_ {
+        self.ledger.iter().flat_map(Ledger::records)
+    }
+
+    /// Learns of credentials that were made earlier.
+    pub fn learn(&mut self, made: &[Arc<Credential>]) {
         for credential in made {
             self.authenticator.learn(credential.clone(), self.wall_seconds);
         }
@@ -260,6 +276,26 @@ impl Api {
         self.end(Some((request, head)), close, out);
         if request.method != Method::Head {
             out.extend_from_slice(&answer.body);
+        }
+    }
+}
+
+impl Order {
+    /// Why it cannot be, if the journal does not keep what it does. What ends a credential makes room.
+    fn refused_by(&self, journal: Health) -> Option<Problem> {
+        let (changes, makes_room) = match self {
+            Order::ListKeys(..) | Order::ShowKey(..) | Order::ListApps(_) => (false, false),
+            Order::DeleteKey(..) | Order::DeleteApp(_) => (true, true),
+            Order::CreateKey(..)
+            | Order::RenameKey(..)
+            | Order::CreateApp(_)
+            | Order::RotateApp(..)
+            | Order::RestoreApp(_) => (true, false),
+        };
+        match journal {
+            Health::Failed if changes => Some(Problem::JournalFailed),
+            Health::Full if changes && !makes_room => Some(Problem::JournalFull),
+            Health::Good | Health::Full | Health::Failed => None,
         }
     }
 }

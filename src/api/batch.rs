@@ -260,6 +260,12 @@ fn step(object: &Object<'_>) -> Result<Step, Problem> {
 }
 
 impl Batch {
+    /// Whether the next piece writes.
+    pub(super) fn writes_next(&self) -> bool {
+        let writes = |task: &Task| !matches!(task, Task::Get | Task::None);
+        self.outstanding < PIECES_MAX && self.items.get(self.next).is_some_and(|item| writes(&item.task))
+    }
+
     pub(super) fn next(&mut self) -> Option<Piece<'_>> {
         if self.next == self.items.len() || self.outstanding == PIECES_MAX {
             return None;

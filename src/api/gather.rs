@@ -97,6 +97,16 @@ impl Api {
 }
 
 impl Gather {
+    /// Whether the next piece is an operation that writes.
+    pub fn writes_next(&self) -> bool {
+        match &self.0 {
+            Kind::Batch(batch) => batch.writes_next(),
+            Kind::Light(order) => order.writes_next(),
+            Kind::Restore(restore) => restore.writes_next(),
+            Kind::List(_) | Kind::Administration(_) | Kind::Dump(_) => false,
+        }
+    }
+
     /// The next piece; `None` while enough are out, or when none is left.
     #[allow(clippy::should_implement_trait)] // It lends, which an `Iterator` cannot.
     pub fn next(&mut self) -> Option<Piece<'_>> {

@@ -284,9 +284,9 @@ pub(super) fn refused(outcome: &Outcome<'_>) -> Problem {
         Outcome::NotNumeric => Problem::NotNumeric,
         Outcome::OutOfRange => Problem::OutOfRange,
         Outcome::StoreFull => Problem::StoreFull,
+        Outcome::JournalFull => Problem::JournalFull,
+        Outcome::JournalFailed => Problem::JournalFailed,
         Outcome::TooLarge => Problem::EntryTooLarge,
-        Outcome::JournalFull => Problem::StoreFull,
-        Outcome::JournalFailed => Problem::Busy,
         Outcome::Absent
         | Outcome::Found(_)
         | Outcome::Created(_)

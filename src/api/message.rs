@@ -166,6 +166,12 @@ pub enum Problem {
     EntryTooLarge,
     /// The store is full and may not evict.
     StoreFull,
+    /// The disk is full, so nothing can be kept that takes room.
+    JournalFull,
+    /// The disk has failed, so nothing can be kept any more.
+    JournalFailed,
+    /// Not everything is back that the node has kept.
+    Recovering,
     /// Something is wrong with the line of this number of a dump.
     Line(u64, LineTrouble),
 }
@@ -305,6 +311,9 @@ impl Problem {
             Problem::Line(_, LineTrouble::Invalid(_)) => (Status::BadRequest, "line_invalid", "A line cannot be restored."),
             Problem::Line(_, LineTrouble::TooLarge) => (Status::ContentTooLarge, "line_too_large", "A value is too large to be restored."),
             Problem::Line(_, LineTrouble::Full) => (Status::InsufficientStorage, "store_full", "The store is full."),
+            Problem::JournalFull => (Status::InsufficientStorage, "disk_full", "The disk is full."),
+            Problem::JournalFailed => (Status::ServiceUnavailable, "disk_failed", "The disk has failed."),
+            Problem::Recovering => (Status::ServiceUnavailable, "recovering", "The node is starting."),
         };
         Words { status, code, message }
     }
@@ -370,6 +379,15 @@ impl Problem {
                 "it cannot be decoded, or is over the limit of a value once decoded".into()
             }
             Problem::OutOfRange => "integers have 64 bits, decimals are finite".into(),
+            Problem::JournalFull => {
+                "values can be read and deleted; others are taken again when there is room".into()
+            }
+            Problem::JournalFailed => {
+                "whether this was kept is not known; what is kept can be read, and nothing is taken until the \
+                 node is started again"
+                    .into()
+            }
+            Problem::Recovering => "it reads what it has kept; /readyz says how far it has come".into(),
             Problem::EntryTooLarge => "key, type and value are more than one entry may hold".into(),
             _ => return None,
         })

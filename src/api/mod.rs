@@ -121,6 +121,8 @@ pub struct Api {
     default_expiry: Expiry,
     origins: Origins,
     anonymous_head: bool,
+    /// Not everything is back that the node has kept.
+    recovering: bool,
     state: Arc<NodeState>,
 }
 
@@ -266,6 +268,22 @@ pub enum Tail<'a> {
     Decode(Decode),
 }
 
+impl Tail<'_> {
+    /// Moves bytes that lie in the store behind the head, so that the answer may wait.
+    pub fn gather(self, out: &mut Vec<u8>) -> Tail<'static> {
+        match self {
+            Tail::Bytes(bytes) => {
+                out.extend_from_slice(bytes);
+                Tail::None
+            }
+            Tail::None => Tail::None,
+            Tail::Large(value, range) => Tail::Large(value, range),
+            Tail::Framed(value, behind) => Tail::Framed(value, behind),
+            Tail::Decode(decode) => Tail::Decode(decode),
+        }
+    }
+}
+
 impl Api {
     /// The API of a reactor.
     pub fn new(config: ApiConfig) -> Api {
@@ -288,8 +306,19 @@ impl Api {
             default_expiry: config.default_ttl.map_or(Expiry::Never, Expiry::Seconds),
             origins: Origins::new(config.cors_origins),
             anonymous_head: config.anonymous_head,
+            recovering: config.state.phase() == Phase::Recovering,
             state: config.state,
         }
+    }
+
+    /// Whether all but the pages of the node is refused, since not everything is back that it has kept.
+    pub fn is_recovering(&self) -> bool {
+        self.recovering
+    }
+
+    /// Everything is back.
+    pub fn recovered(&mut self) {
+        self.recovering = false;
     }
 
     /// Takes on settings that have changed, for the requests that come from now on.
@@ -330,6 +359,9 @@ impl Api {
             }
         };
         let (grants, scope) = self.authorize(request, head, route, remembered, vouched)?;
+        if self.recovering && route.endpoint.needs_store() {
+            return Err(Problem::Recovering);
+        }
         self.check_declared(request, route.body)?;
         let body_bytes_max = self.body_bytes_max(route.body);
         let Endpoint::Key(verb) = route.endpoint else {
@@ -514,7 +546,7 @@ impl Api {
             Problem::RangeNotSatisfiable(length) => {
                 response::field_decimal(out, "Content-Range: bytes */", *length);
             }
-            Problem::Busy => out.extend_from_slice(b"Retry-After: 1\r\n"),
+            Problem::Busy | Problem::Recovering => out.extend_from_slice(b"Retry-After: 1\r\n"),
             _ => {}
         }
     }

@@ -1,9 +1,11 @@
 //! The pages of the node itself: is it there, does it take requests, and where a person who opens
 //! it in a browser finds more.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use crate::http::{Method, Request, Status, response};
+use crate::shard::Health;
 
 use super::routes::Methods;
 use super::{Api, openapi};
@@ -12,6 +14,11 @@ use super::{Api, openapi};
 #[derive(Debug, Default)]
 pub struct NodeState {
     phase: AtomicU8,
+    /// Reactors that have yet to bring back what was kept.
+    recovering: AtomicUsize,
+    /// Bytes of it that they have read, and all that they will read.
+    recovered_bytes: AtomicU64,
+    kept_bytes: AtomicU64,
 }
 
 /// The life of a node.
@@ -24,6 +31,8 @@ pub enum Phase {
     Serving = 1,
     /// It was told to stop: what is in flight is finished, nothing new should come.
     Draining = 2,
+    /// Every reactor runs, and what was kept is not all back.
+    Recovering = 3,
 }
 
 impl NodeState {
@@ -37,7 +46,63 @@ impl NodeState {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Starting,
             1 => Phase::Serving,
+            3 => Phase::Recovering,
             _ => Phase::Draining,
+        }
+    }
+
+    /// Whether reactors have yet to bring back what was kept.
+    pub fn is_recovering(&self) -> bool {
+        self.recovering.load(Ordering::Acquire) > 0
+    }
+
+    /// So many reactors have so many bytes to read in all before the node serves.
+    pub fn recover(&self, reactors: usize, bytes: u64) {
+        self.recovering.store(reactors, Ordering::Relaxed);
+        self.kept_bytes.store(bytes, Ordering::Relaxed);
+        self.set(Phase::Recovering);
+    }
+
+    /// A reactor has read so many more of them.
+    pub fn add_recovered(&self, bytes: u64) {
+        self.recovered_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// How many bytes are read, of how many.
+    pub fn recovery(&self) -> (u64, u64) {
+        let of = self.kept_bytes.load(Ordering::Relaxed);
+        (self.recovered_bytes.load(Ordering::Relaxed).min(of), of)
+    }
+
+    /// A reactor has everything back. True for the last one: the node serves then, unless it was told to
+    /// stop meanwhile.
+    pub fn has_recovered(&self) -> bool {
+        let is_last = self.recovering.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last {
+            let (from, to) = (Phase::Recovering as u8, Phase::Serving as u8);
+            let _ = self.phase.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
+        }
+        is_last
+    }
+
+    /// What `/readyz` says, and whether that is yes.
+    fn readiness(&self, journal: Health) -> (Status, Cow<'static, str>) {
+        let not = |why: Cow<'static, str>| (Status::ServiceUnavailable, why);
+        match (self.phase(), journal) {
+            (Phase::Starting, _) => not("starting\n".into()),
+            (Phase::Recovering, _) => {
+                let (read, of) = self.recovery();
+                let percent = (read * 100).checked_div(of).unwrap_or(100);
+                not(format!("recovering: {percent} %, {read} of {of} bytes\n").into())
+            }
+            (Phase::Draining, _) => not("draining\n".into()),
+            (Phase::Serving, Health::Failed) => {
+                not("the disk has failed: nothing is written until the node is started again\n".into())
+            }
+            (Phase::Serving, Health::Full) => {
+                (Status::Ok, "ready, but the disk is full: values can be read and deleted\n".into())
+            }
+            (Phase::Serving, Health::Good) => (Status::Ok, "ready\n".into()),
         }
     }
 }
@@ -86,16 +151,24 @@ const WELCOME_FIELDS: &[u8] = b"Content-Security-Policy: default-src 'none'; sty
     Referrer-Policy: no-referrer\r\n";
 
 impl Api {
-    /// Answers a page of the node, or `OPTIONS`.
-    pub fn page(&mut self, request: &Request, head: &[u8], page: Page, close: bool, out: &mut Vec<u8>) {
+    /// Answers a page of the node, or `OPTIONS`. `journal` is how that of this core is.
+    pub fn page(
+        &mut self,
+        request: &Request,
+        head: &[u8],
+        page: Page,
+        journal: Health,
+        close: bool,
+        out: &mut Vec<u8>,
+    ) {
+        let readiness;
         let (status, content_type, body): (Status, &[u8], &[u8]) = match page {
             Page::Health => (Status::Ok, b"", b""),
             Page::Live => (Status::Ok, TEXT, b"alive\n"),
-            Page::Ready => match self.state.phase() {
-                Phase::Starting => (Status::ServiceUnavailable, TEXT, b"starting\n"),
-                Phase::Serving => (Status::Ok, TEXT, b"ready\n"),
-                Phase::Draining => (Status::ServiceUnavailable, TEXT, b"draining\n"),
-            },
+            Page::Ready => {
+                readiness = self.state.readiness(journal);
+                (readiness.0, TEXT, readiness.1.as_bytes())
+            }
             Page::Robots => (Status::Ok, TEXT, ROBOTS),
             Page::Welcome => (Status::Ok, b"text/html; charset=utf-8", WELCOME),
             Page::OpenApi => (Status::Ok, b"application/yaml", openapi::document().as_bytes()),
@@ -104,6 +177,9 @@ impl Api {
         self.preamble.begin(out, status);
         match page {
             Page::Welcome => out.extend_from_slice(WELCOME_FIELDS),
+            Page::Ready if self.recovering => {
+                out.extend_from_slice(b"Cache-Control: no-store\r\nRetry-After: 1\r\n");
+            }
             Page::Live | Page::Ready => out.extend_from_slice(b"Cache-Control: no-store\r\n"),
             Page::Health if request.method == Method::Options => self.allow(request, head, Methods::ALL, out),
             Page::Options(methods) => self.allow(request, head, methods, out),

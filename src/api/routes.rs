@@ -235,6 +235,27 @@ pub enum Endpoint {
     Welcome,
 }
 
+impl Endpoint {
+    /// Whether it is about what the node keeps.
+    pub(super) fn needs_store(self) -> bool {
+        match self {
+            Endpoint::Key(_)
+            | Endpoint::List
+            | Endpoint::Batch
+            | Endpoint::Administer(_)
+            | Endpoint::Light(_)
+            | Endpoint::Dump
+            | Endpoint::Restore => true,
+            Endpoint::OpenApi
+            | Endpoint::Health
+            | Endpoint::Live
+            | Endpoint::Ready
+            | Endpoint::Robots
+            | Endpoint::Welcome => false,
+        }
+    }
+}
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Route {

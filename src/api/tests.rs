@@ -11,6 +11,7 @@ use crate::clock::{Now, Version};
 use crate::etag::Tags;
 use crate::http::parse_head;
 use crate::op::{CONTENT_TYPE_DEFAULT, Encoding, Entry, KeyHasher, Meta, Operation, Outcome, Payload};
+use crate::shard::Health;
 
 const SECRET: &[u8] = b"a secret of at least thirty-two bytes";
 
@@ -122,7 +123,7 @@ impl Node {
                 return reply(out);
             }
             Ok(Call::Page(page)) => {
-                self.api.page(&parsed, &head, page, false, &mut out);
+                self.api.page(&parsed, &head, page, Health::Good, false, &mut out);
                 return reply(out);
             }
             Ok(Call::Key(call)) => call,
@@ -596,7 +597,7 @@ fn connection_says_what_happens_next() {
         let head = request(lines);
         let parsed = parse_head(&head, &mut 0).unwrap().unwrap();
         let mut out = Vec::new();
-        node.api.page(&parsed, &head, super::Page::Live, close, &mut out);
+        node.api.page(&parsed, &head, super::Page::Live, Health::Good, close, &mut out);
         assert_eq!(reply(out).field("Connection"), said, "{lines} {close}");
     }
 }

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::Grants;
 use super::credential::{Credential, Scope};
+use super::kept::{self, KeptApp, KeptToken, NotKept};
 use super::ledger::{Office, PAGE_MAX, Page, Refused};
 use super::opaque::{Id, Kind, NoRandomness, draw_token};
 use crate::op::Namespace;
@@ -73,6 +74,8 @@ struct App {
     scope: Arc<Scope>,
     /// Its tokens, those in grace included, the oldest first.
     tokens: Vec<Arc<Credential>>,
+    /// It was made by this ledger.
+    is_new: bool,
     /// What it was counted with.
     bytes: u64,
 }
@@ -87,6 +90,8 @@ pub struct Apps {
     names: HashMap<Box<str>, u64, ahash::RandomState>,
     next_serial: u64,
     next_namespace: u32,
+    /// Those to be kept anew, if anybody keeps them.
+    changed: Option<Vec<Id>>,
 }
 
 impl Apps {
@@ -98,6 +103,7 @@ impl Apps {
             names: HashMap::default(),
             next_serial: 1,
             next_namespace: Namespace::KV.0 + 1,
+            changed: None,
         };
         apps.insert(Id::draw()?, DEFAULT_APP.into(), 0, wall_seconds);
         Ok(apps)
@@ -208,9 +214,11 @@ impl Apps {
         self.next_namespace += 1;
         let scope = Scope { namespace: Some(Namespace(number)), prefix: Box::default() };
         self.serials.insert(id, serial);
+        self.changed.iter_mut().for_each(|changed| changed.push(id));
         self.names.insert(name.clone(), serial);
         let scope = Arc::new(scope);
-        let app = App { id, name, created: wall_seconds, number, scope, tokens: Vec::new(), bytes };
+        let app =
+            App { id, name, created: wall_seconds, number, scope, tokens: Vec::new(), is_new: true, bytes };
         self.apps.insert(serial, app);
         serial
     }
@@ -223,12 +231,8 @@ impl Apps {
         for &kind in which.kinds() {
             let (id, text) = draw_token(kind)?;
             let digest = self.office.node_key.digest(text.as_bytes());
-            let grants = match kind {
-                Kind::AppReadWrite => Grants::LIGHT_READ.union(Grants::LIGHT_WRITE),
-                Kind::AppRead | Kind::ApiKey => Grants::LIGHT_READ,
-            };
             let scope = Some(app.scope.clone());
-            let credential = Credential::new((id, kind), digest, grants, scope, "".into(), None);
+            let credential = Credential::new((id, kind), digest, grants_of(kind), scope, "".into(), None);
             tokens.texts.push((kind, text));
             tokens.credentials.push(Arc::new(credential));
         }
@@ -239,6 +243,7 @@ impl Apps {
             }
         }
         if let Some(app) = self.apps.get_mut(&serial) {
+            self.changed.iter_mut().for_each(|changed| changed.push(app.id));
             app.bytes += bytes;
             app.tokens.extend(tokens.credentials.iter().cloned());
         }
@@ -256,6 +261,7 @@ impl Apps {
             app.tokens.remove(oldest).revoke();
         }
         app.tokens.retain(|token| !token.has_ended(wall_seconds));
+        self.changed.iter_mut().for_each(|changed| changed.push(app.id));
         let freed = (before - app.tokens.len()) as u64 * self.office.credential_bytes(0, None);
         app.bytes -= freed;
         self.office.memory.give_from_credentials(freed);
@@ -265,12 +271,122 @@ impl Apps {
         let Some(app) = self.apps.remove(&serial) else { return };
         app.tokens.iter().for_each(|token| token.revoke());
         self.serials.remove(&app.id);
+        self.changed.iter_mut().for_each(|changed| changed.push(app.id));
         self.names.remove(&app.name);
         self.office.memory.give_from_credentials(app.bytes);
     }
 }
 
+/// What is kept of apps, and how they come back: see [`super::kept`].
+impl Apps {
+    pub(super) fn credentials(&self) -> impl Iterator<Item = &Arc<Credential>> {
+        self.apps.values().flat_map(|app| &app.tokens)
+    }
+
+    /// The numbers of all apps.
+    pub fn all_numbers(&self) -> impl Iterator<Item = u32> {
+        self.apps.values().map(|app| app.number)
+    }
+
+    /// The serial of the next app, and its number.
+    pub(super) fn numbers(&self) -> (u64, u32) {
+        (self.next_serial, self.next_namespace)
+    }
+
+    pub(super) fn raise_numbers(&mut self, serial: u64, namespace: u32) {
+        self.next_serial = self.next_serial.max(serial);
+        self.next_namespace = self.next_namespace.max(namespace);
+    }
+
+    /// Has every change from now on remembered, for [`Apps::take_changed`]. A default app that was not
+    /// restored has changed.
+    pub(super) fn follow_changes(&mut self) {
+        self.changed = Some(self.apps.values().filter(|app| app.is_new).map(|app| app.id).collect());
+    }
+
+    /// Those that have changed since the last time, each once; `None` if nobody keeps them.
+    pub(super) fn take_changed(&mut self) -> Option<Vec<Id>> {
+        let mut changed = std::mem::take(self.changed.as_mut()?);
+        changed.sort_unstable();
+        changed.dedup();
+        Some(changed)
+    }
+
+    pub(super) fn all_kept(&self) -> impl Iterator<Item = (Id, KeptApp)> {
+        self.apps.iter().map(|(serial, app)| (app.id, app.kept(*serial)))
+    }
+
+    pub(super) fn kept(&self, id: Id) -> Option<KeptApp> {
+        let serial = *self.serials.get(&id)?;
+        Some(self.apps.get(&serial)?.kept(serial))
+    }
+
+    /// Takes an app in. The default one takes the place of the one that a new ledger has.
+    pub(super) fn restore(&mut self, id: Id, kept: KeptApp) -> Result<(), NotKept> {
+        let is_default = &*kept.name == DEFAULT_APP;
+        if is_default && let Some(serial) = self.names.get(DEFAULT_APP).copied() {
+            self.remove(serial);
+        }
+        if self.serials.contains_key(&id)
+            || self.apps.contains_key(&kept.serial)
+            || self.names.contains_key(&kept.name)
+        {
+            return Err(NotKept::Unreadable);
+        }
+        let scope = Arc::new(Scope { namespace: Some(Namespace(kept.number)), prefix: Box::default() });
+        let tokens = kept.tokens.iter().map(|token| restore_token(token, &scope));
+        let tokens: Vec<Arc<Credential>> = tokens.collect::<Result<_, _>>()?;
+        let record_bytes = if is_default { 0 } else { Office::record_bytes::<App>(2 * kept.name.len()) };
+        let bytes = record_bytes + self.office.credential_bytes(0, None) * tokens.len() as u64;
+        if !self.office.memory.take_for_credentials(bytes) {
+            return Err(NotKept::NoRoom);
+        }
+        self.raise_numbers(kept.serial.saturating_add(1), kept.number.saturating_add(1));
+        self.serials.insert(id, kept.serial);
+        self.names.insert(kept.name.clone(), kept.serial);
+        let KeptApp { serial, name, number, created, .. } = kept;
+        self.apps.insert(serial, App { id, name, created, number, scope, tokens, is_new: false, bytes });
+        Ok(())
+    }
+}
+
+fn restore_token(kept: &KeptToken, scope: &Arc<Scope>) -> Result<Arc<Credential>, NotKept> {
+    let id = Id::parse(kept.id.as_bytes()).ok_or(NotKept::Unreadable)?;
+    let kind = if kept.writes { Kind::AppReadWrite } else { Kind::AppRead };
+    let digest = kept::digest_of(&kept.digest)?;
+    let credential =
+        Credential::new((id, kind), digest, grants_of(kind), Some(scope.clone()), "".into(), kept.ends);
+    credential.note_use(kept.used.unwrap_or(0));
+    Ok(Arc::new(credential))
+}
+
+/// What the tokens of a kind may do.
+fn grants_of(kind: Kind) -> Grants {
+    match kind {
+        Kind::AppReadWrite => Grants::LIGHT_READ.union(Grants::LIGHT_WRITE),
+        Kind::AppRead | Kind::ApiKey => Grants::LIGHT_READ,
+    }
+}
+
 impl App {
+    fn kept(&self, serial: u64) -> KeptApp {
+        let token = |token: &Arc<Credential>| KeptToken {
+            id: token.id.to_string().into(),
+            writes: token.kind == Kind::AppReadWrite,
+            ends: token.ends(),
+            used: token.last_used(),
+            digest: kept::digest_text(token.digest()),
+        };
+        KeptApp {
+            form: kept::FORM,
+            serial,
+            name: self.name.clone(),
+            number: self.number,
+            created: self.created,
+            tokens: self.tokens.iter().map(token).collect(),
+        }
+    }
+
     fn view(&self) -> AppView<'_> {
         AppView { id: self.id, name: &self.name, created: self.created }
     }

@@ -24,6 +24,9 @@ pub const LAST_USE_SECONDS: u64 = 60;
 /// Bytes of a digest.
 const DIGEST_BYTES: usize = 32;
 
+/// Bytes that a [`NodeKey`] is made of.
+pub(super) const NODE_KEY_BYTES: usize = 32;
+
 /// What a credential reaches of the keys that its grants are about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
@@ -49,7 +52,11 @@ impl Scope {
 }
 
 /// Makes digests of secrets, so that what is kept of them is of no use without it.
-pub struct NodeKey(hmac::Key);
+pub struct NodeKey {
+    key: hmac::Key,
+    /// What it was made of, for a journal to keep.
+    bytes: Zeroizing<[u8; NODE_KEY_BYTES]>,
+}
 
 impl NodeKey {
     /// A random one.
@@ -57,21 +64,33 @@ impl NodeKey {
     /// # Errors
     /// When the system has no randomness to give.
     pub fn draw() -> Result<NodeKey, NoRandomness> {
-        let mut bytes = Zeroizing::new([0; DIGEST_BYTES]);
+        let mut bytes = Zeroizing::new([0; NODE_KEY_BYTES]);
         SystemRandom::new().fill(bytes.as_mut_slice()).map_err(|_| NoRandomness)?;
-        Ok(NodeKey(hmac::Key::new(hmac::HMAC_SHA256, bytes.as_slice())))
+        Ok(NodeKey::of(bytes.as_slice()))
+    }
+
+    /// The one made of these bytes, [`NODE_KEY_BYTES`] of them.
+    pub(super) fn of(bytes: &[u8]) -> NodeKey {
+        let mut own = Zeroizing::new([0; NODE_KEY_BYTES]);
+        own.copy_from_slice(bytes);
+        NodeKey { key: hmac::Key::new(hmac::HMAC_SHA256, own.as_slice()), bytes: own }
+    }
+
+    /// What it was made of: the node's secret.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.bytes.as_slice()
     }
 
     /// The digest of a secret.
     pub(super) fn digest(&self, secret: &[u8]) -> Digest {
         let mut digest = [0; DIGEST_BYTES];
-        digest.copy_from_slice(hmac::sign(&self.0, secret).as_ref());
+        digest.copy_from_slice(hmac::sign(&self.key, secret).as_ref());
         Digest(digest)
     }
 
     /// Whether a digest is of this secret, in constant time.
     pub(super) fn verifies(&self, digest: &Digest, secret: &[u8]) -> bool {
-        hmac::verify(&self.0, secret, &digest.0).is_ok()
+        hmac::verify(&self.key, secret, &digest.0).is_ok()
     }
 }
 
@@ -84,6 +103,18 @@ impl fmt::Debug for NodeKey {
 /// What is kept of a secret.
 #[derive(Clone)]
 pub struct Digest([u8; DIGEST_BYTES]);
+
+impl Digest {
+    /// The digest that was kept as these bytes.
+    pub(super) fn of(bytes: &[u8]) -> Option<Digest> {
+        bytes.try_into().ok().map(Digest)
+    }
+
+    /// As it is kept.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 impl fmt::Debug for Digest {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -136,6 +167,16 @@ impl Credential {
             ends: AtomicU64::new(ends.unwrap_or(NEVER)),
             last_used: AtomicU64::new(0),
         }
+    }
+
+    /// What is kept of its token.
+    pub(super) fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Notes that it was used at this second.
+    pub(super) fn note_use(&self, wall_seconds: u64) {
+        self.last_used.fetch_max(wall_seconds, Ordering::Relaxed);
     }
 
     /// Ends it for good. Counts once the epoch is bumped.
@@ -219,7 +260,7 @@ impl Directory {
     pub(super) fn verify(&self, token: &[u8], wall_seconds: u64) -> Result<Known, Unauthorized> {
         let credential = self.find(token, wall_seconds)?;
         let minute = wall_seconds - wall_seconds % LAST_USE_SECONDS;
-        credential.last_used.fetch_max(minute, Ordering::Relaxed);
+        credential.note_use(minute);
         let identity = Identity {
             grants: credential.grants,
             form: credential.form(),

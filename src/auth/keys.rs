@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::Grants;
 use super::credential::{Credential, Scope};
+use super::kept::{self, KeptKey, NotKept};
 use super::ledger::{LOOKS_MAX, Office, PAGE_MAX, Page, Principal, Refused};
 use super::opaque::{Id, Kind, draw_token};
 
@@ -74,7 +75,8 @@ struct Record {
     name: Box<str>,
     created: u64,
     ends: Option<u64>,
-    revoked: bool,
+    /// One number for each that was revoked, in their order.
+    revoked: Option<u64>,
     /// The key that made it, if one did.
     maker: Option<u64>,
     /// What it was counted with.
@@ -93,7 +95,10 @@ pub struct Keys {
     next_serial: u64,
     /// The oldest first.
     revoked: VecDeque<u64>,
+    next_revoked: u64,
     clear_again_at: u64,
+    /// Those to be kept anew, if anybody keeps them.
+    changed: Option<Vec<Id>>,
 }
 
 impl Keys {
@@ -105,7 +110,9 @@ impl Keys {
             made: BTreeSet::new(),
             next_serial: 1,
             revoked: VecDeque::new(),
+            next_revoked: 1,
             clear_again_at: 0,
+            changed: None,
         }
     }
 
@@ -120,9 +127,7 @@ impl Keys {
         wall_seconds: u64,
     ) -> Result<(Zeroizing<String>, Arc<Credential>, KeyView<'_>), Refused> {
         self.check(maker, &new, wall_seconds)?;
-        let bytes = self.office.credential_bytes(maker.subject.len(), new.scope.as_ref())
-            + Office::record_bytes::<Record>(new.name.len())
-            + 4 * size_of::<u64>() as u64;
+        let bytes = self.bytes_of(maker.subject.len(), new.scope.as_ref(), new.name.len());
         self.take(bytes, wall_seconds)?;
         let (id, token) =
             draw_token(Kind::ApiKey).inspect_err(|_| self.office.memory.give_from_credentials(bytes))?;
@@ -139,12 +144,13 @@ impl Keys {
         let maker = maker.key.and_then(|maker| self.serials.get(&maker.id).copied());
         self.made.extend(maker.map(|maker| (maker, serial)));
         self.serials.insert(id, serial);
+        self.changed.iter_mut().for_each(|changed| changed.push(id));
         let record = self.records.entry(serial).or_insert(Record {
             credential: credential.clone(),
             name: new.name,
             created: wall_seconds,
             ends: new.ends,
-            revoked: false,
+            revoked: None,
             maker,
             bytes,
         });
@@ -222,6 +228,7 @@ impl Keys {
         };
         record.bytes += longer;
         record.name = name;
+        self.changed.iter_mut().for_each(|changed| changed.push(id));
         Ok(record.view(wall_seconds))
     }
 
@@ -237,8 +244,11 @@ impl Keys {
             let Some(record) = self.records.get_mut(&serial) else { continue };
             record.credential.revoke();
             ending.extend(self.made.range((serial, 0)..=(serial, u64::MAX)).map(|(_, made)| *made));
-            if !std::mem::replace(&mut record.revoked, true) {
+            if record.revoked.is_none() {
+                record.revoked = Some(self.next_revoked);
+                self.next_revoked += 1;
                 self.revoked.push_back(serial);
+                self.changed.iter_mut().for_each(|changed| changed.push(record.credential.id));
             }
         }
         self.office.epoch.bump();
@@ -282,6 +292,7 @@ impl Keys {
     fn forget(&mut self, serial: u64) {
         if let Some(record) = self.records.remove(&serial) {
             self.serials.remove(&record.credential.id);
+            self.changed.iter_mut().for_each(|changed| changed.push(record.credential.id));
             if let Some(maker) = record.maker {
                 self.made.remove(&(maker, serial));
             }
@@ -290,7 +301,111 @@ impl Keys {
     }
 }
 
+/// What is kept of keys, and how they come back: see [`super::kept`].
+impl Keys {
+    /// What a key takes of the memory.
+    fn bytes_of(&self, owner_bytes: usize, scope: Option<&Scope>, name_bytes: usize) -> u64 {
+        self.office.credential_bytes(owner_bytes, scope)
+            + Office::record_bytes::<Record>(name_bytes)
+            + 4 * size_of::<u64>() as u64
+    }
+
+    pub(super) fn credentials(&self) -> impl Iterator<Item = &Arc<Credential>> {
+        self.records.values().map(|record| &record.credential)
+    }
+
+    /// The number of the next key.
+    pub(super) fn numbers(&self) -> u64 {
+        self.next_serial
+    }
+
+    pub(super) fn raise_numbers(&mut self, next: u64) {
+        self.next_serial = self.next_serial.max(next);
+    }
+
+    /// Has every change from now on remembered, for [`Keys::take_changed`].
+    pub(super) fn follow_changes(&mut self) {
+        let mut revoked: Vec<(u64, u64)> =
+            self.records.iter().filter_map(|(serial, record)| Some((record.revoked?, *serial))).collect();
+        revoked.sort_unstable();
+        self.next_revoked = revoked.last().map_or(1, |(last, _)| last + 1);
+        self.revoked = revoked.into_iter().map(|(_, serial)| serial).collect();
+        self.changed = Some(Vec::new());
+    }
+
+    /// Those that have changed since the last time, each once; `None` if nobody keeps them.
+    pub(super) fn take_changed(&mut self) -> Option<Vec<Id>> {
+        let mut changed = std::mem::take(self.changed.as_mut()?);
+        changed.sort_unstable();
+        changed.dedup();
+        Some(changed)
+    }
+
+    pub(super) fn all_kept(&self) -> impl Iterator<Item = (Id, KeptKey)> {
+        self.records.iter().map(|(serial, record)| (record.credential.id, record.kept(*serial)))
+    }
+
+    pub(super) fn kept(&self, id: Id) -> Option<KeptKey> {
+        let serial = *self.serials.get(&id)?;
+        Some(self.records.get(&serial)?.kept(serial))
+    }
+
+    pub(super) fn restore(&mut self, id: Id, kept: KeptKey) -> Result<(), NotKept> {
+        let scope = kept::scope_of(kept.namespace, kept.prefix.as_deref())?;
+        let (digest, grants) = (kept::digest_of(&kept.digest)?, kept::grants_of(&kept.grants)?);
+        if self.serials.contains_key(&id) || self.records.contains_key(&kept.serial) {
+            return Err(NotKept::Unreadable);
+        }
+        let bytes = self.bytes_of(kept.owner.len(), scope.as_ref(), kept.name.len());
+        if !self.office.memory.take_for_credentials(bytes) {
+            return Err(NotKept::NoRoom);
+        }
+        let owner: Arc<str> = kept.owner.into();
+        let kind = Kind::ApiKey;
+        let credential = Credential::new((id, kind), digest, grants, scope.map(Arc::new), owner, kept.ends);
+        credential.note_use(kept.used.unwrap_or(0));
+        if kept.revoked.is_some() {
+            credential.revoke();
+        }
+        self.raise_numbers(kept.serial.saturating_add(1));
+        self.serials.insert(id, kept.serial);
+        self.made.extend(kept.maker.map(|maker| (maker, kept.serial)));
+        self.records.insert(
+            kept.serial,
+            Record {
+                credential: Arc::new(credential),
+                name: kept.name,
+                created: kept.created,
+                ends: kept.ends,
+                revoked: kept.revoked,
+                maker: kept.maker,
+                bytes,
+            },
+        );
+        Ok(())
+    }
+}
+
 impl Record {
+    fn kept(&self, serial: u64) -> KeptKey {
+        let (namespace, prefix) = kept::scope_parts(self.credential.scope.as_deref());
+        KeptKey {
+            form: kept::FORM,
+            serial,
+            name: self.name.clone(),
+            owner: (*self.credential.owner).into(),
+            grants: self.credential.grants.names().map(Box::from).collect(),
+            namespace,
+            prefix,
+            created: self.created,
+            ends: self.ends,
+            revoked: self.revoked,
+            maker: self.maker,
+            used: self.credential.last_used(),
+            digest: kept::digest_text(self.credential.digest()),
+        }
+    }
+
     /// Keys are personal: an owner sees those of the same owner, and `admin` all. Whoever is limited to
     /// some keys of the store sees only credentials that are so too.
     fn is_visible(&self, who: &Principal) -> bool {
@@ -300,7 +415,7 @@ impl Record {
 
     fn view(&self, wall_seconds: u64) -> KeyView<'_> {
         let status = match self.ends {
-            _ if self.revoked => Status::Revoked,
+            _ if self.revoked.is_some() => Status::Revoked,
             Some(ends) if ends <= wall_seconds => Status::Expired,
             _ => Status::Active,
         };

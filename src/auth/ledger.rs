@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::apps::{AppTokens, AppView, Apps, Which};
 use super::credential::{Credential, NodeKey, Scope};
+use super::kept::Numbers;
 use super::keys::Keys;
 use super::opaque::{Id, NoRandomness};
 use super::{Epoch, Grants, Trust};
@@ -110,6 +111,11 @@ pub struct Ledger {
     pub keys: Keys,
     /// The apps of the light family and their tokens.
     pub apps: Apps,
+    pub(super) node_key: Arc<NodeKey>,
+    /// The node's key was never kept.
+    pub(super) node_key_is_new: bool,
+    /// The numbers that were last kept.
+    pub(super) numbers_kept: Option<Numbers>,
 }
 
 /// What both parts of the ledger work with.
@@ -155,7 +161,18 @@ impl Ledger {
     ) -> Result<Ledger, NoRandomness> {
         let office =
             Office { node_key: trust.node_key.clone(), epoch: trust.epoch.clone(), memory, reactors };
-        Ok(Ledger { keys: Keys::new(office.clone()), apps: Apps::new(office, wall_seconds)? })
+        Ok(Ledger {
+            keys: Keys::new(office.clone()),
+            apps: Apps::new(office, wall_seconds)?,
+            node_key: trust.node_key.clone(),
+            node_key_is_new: false,
+            numbers_kept: None,
+        })
+    }
+
+    /// Every credential, which each reactor has to learn when the ledger was restored.
+    pub fn credentials(&self) -> impl Iterator<Item = &Arc<Credential>> {
+        self.keys.credentials().chain(self.apps.credentials())
     }
 
     /// Makes an app as `Apps::create` does.

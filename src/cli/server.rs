@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use super::failure::{Exit, Failure, tell};
 use super::{Flags, ServerArgs, load_settings, logging, port, random};
 use crate::config::{Change, Loaded, Settings};
+use crate::journal::OpenError;
 use crate::net::DoorError;
 use crate::server::{Ended, StartError};
 
@@ -58,6 +59,7 @@ pub fn run(args: ServerArgs, config: Option<&Path>, no_banner: bool) -> Result<E
         Ok(Ended::Told) => Ok(ExitCode::SUCCESS),
         Ok(Ended::Failed) => Ok(Exit::Failed.into()),
         Err(StartError::Doors(error)) => Err(cannot_listen(&error)),
+        Err(StartError::Folder(location, error)) => Err(cannot_keep(&location, &error)),
         Err(StartError::System(what, error)) if error.kind() == ErrorKind::OutOfMemory => Err(Failure::new(
             Exit::Failed,
             format!(
@@ -180,6 +182,24 @@ fn cannot_bind(setting: &str, address: SocketAddr, error: &io::Error) -> Failure
             format!("cannot listen on {address}: {error}; check --bind or general.bind_address"),
         ),
     }
+}
+
+fn cannot_keep(location: &Path, error: &OpenError) -> Failure {
+    let exit = match error {
+        OpenError::Taken => Exit::Unavailable,
+        OpenError::WrongKey | OpenError::KeyMissing | OpenError::NotSealed => Exit::Configuration,
+        OpenError::Damaged { .. } | OpenError::LaterVersion { .. } => Exit::Failed,
+        OpenError::Io { error, .. } => match error.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Exit::Denied,
+            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+                let what = format!("persistence.location: {} is not a folder", location.display());
+                return Failure::new(Exit::Configuration, what)
+                    .and("name a folder that belongs to the node alone");
+            }
+            _ => Exit::Failed,
+        },
+    };
+    Failure::new(exit, format!("persistence.location: {}: {error}", location.display()))
 }
 
 fn cannot_listen(error: &DoorError) -> Failure {

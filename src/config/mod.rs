@@ -5,6 +5,7 @@
 //! one run and names the place of each. It never writes a file, never logs, and never shows a secret.
 
 mod doors;
+mod durability;
 mod file;
 pub mod keys;
 pub mod machine;
@@ -28,8 +29,8 @@ pub use reload::{Change, LIVE};
 use resolve::{Resolved, Surroundings, resolve};
 pub use secret::Secret;
 pub use settings::{
-    Authentication, Format, General, Http, Logging, Output, Runtime, Settings, Shown, Shutdown, Store, Tls,
-    WhenFull,
+    Authentication, Format, General, Http, Logging, Output, Persistence, Runtime, Settings, Shown, Shutdown,
+    Store, SyncMode, Tls, WhenFull,
 };
 use typed::{ReadError, Typed, read_text};
 

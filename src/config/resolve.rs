@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::doors;
+use super::durability;
 use super::machine::Machine;
 use super::problem::Problem;
 use super::reader::Reader;
@@ -75,7 +76,9 @@ pub fn resolve(typed: &Typed, surroundings: Surroundings) -> Resolved {
     let workers_typed =
         reader.one("runtime.workers", 0, |text| whole(text, 0, WORKERS_MAX as u64), u64::to_string);
     let pin_cores = switch(&mut reader, "runtime.pin_cores", false);
-    let (workers, store) = store(&mut reader, &machine, workers_typed as usize, &mut refusals);
+    let persistence = durability::persistence(&mut reader, &mut refusals, &mut warnings);
+    let when_full = when_full(&mut reader, persistence.is_some());
+    let (workers, store) = store(&mut reader, &machine, workers_typed as usize, when_full, &mut refusals);
     let http = http(&mut reader);
     let logging = logging(&mut reader);
     let grace = span(&mut reader, "shutdown.grace", GRACE, Duration::ZERO, HOUR);
@@ -87,6 +90,7 @@ pub fn resolve(typed: &Typed, surroundings: Surroundings) -> Resolved {
         runtime: Runtime { workers, pin_cores },
         authentication,
         store,
+        persistence,
         http,
         databases,
         logging,
@@ -182,6 +186,7 @@ fn store(
     reader: &mut Reader<'_>,
     machine: &Machine,
     workers_typed: usize,
+    when_full: WhenFull,
     refusals: &mut Vec<Problem>,
 ) -> (usize, Store) {
     let at_least_one = |text: &str| size(text).and_then(|bytes| positive(bytes, "expected a size above 0"));
@@ -234,15 +239,15 @@ fn store(
             ),
         ));
     }
-    let when_full = when_full(reader);
     let default_ttl_seconds = reader.optional("store.default_ttl", ttl, |seconds| format!("{seconds} s"));
     (workers, Store { memory_bytes, when_full, value_bytes_max, default_ttl_seconds })
 }
 
-fn when_full(reader: &mut Reader<'_>) -> WhenFull {
+/// What is on disk is meant to stay, so it is not evicted unless that is said.
+fn when_full(reader: &mut Reader<'_>, is_durable: bool) -> WhenFull {
+    let default = if is_durable { "reject" } else { "evict" };
     let parse = |text: &str| word(text, &["evict", "reject"]);
-    // Unset means `reject` where there is persistence, which this version refuses to run with.
-    match reader.one("store.when_full", "evict", parse, |word| word.to_string()) {
+    match reader.one("store.when_full", default, parse, |word| word.to_string()) {
         "reject" => WhenFull::Reject,
         _ => WhenFull::Evict,
     }
@@ -325,15 +330,7 @@ fn output(text: &str) -> Result<Output, String> {
 /// Settings of later versions: read, so that a file for them loads; refused where running without
 /// them would break what the file promises.
 fn later(reader: &mut Reader<'_>, refusals: &mut Vec<Problem>, warnings: &mut Vec<String>) {
-    reader.text("persistence.location");
-    reader.one(
-        "persistence.sync",
-        "everysec",
-        |text| word(text, &["always", "everysec", "never"]),
-        |word| word.to_string(),
-    );
     switch(reader, "persistence.snapshot_on_exit", false);
-    reader.secret("encryption.private_key");
     switch(reader, "http.compression", false);
     switch(reader, "sse.enabled", true);
     switch(reader, "webui.enabled", true);
@@ -352,17 +349,6 @@ fn later(reader: &mut Reader<'_>, refusals: &mut Vec<Problem>, warnings: &mut Ve
             format!("{feature} is not in this version of Lucid ({}); {instead}", env!("CARGO_PKG_VERSION"));
         refusals.push(reader.problem(path, what));
     };
-    if switch(reader, "persistence.enabled", false) {
-        refuse(
-            reader,
-            "persistence.enabled",
-            "persistence",
-            "set it to false if it is fine that all data is gone when the node stops",
-        );
-    }
-    if switch(reader, "encryption.enabled", false) {
-        refuse(reader, "encryption.enabled", "encryption", "set it to false; nothing is written to disk");
-    }
     let hash = reader.secret("databases.password_hash").is_some();
     if hash && reader.is_given("databases.password") {
         reader

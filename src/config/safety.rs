@@ -10,6 +10,9 @@ use super::settings::Settings;
 /// The secret in the sample file of the original, which is public.
 const PUBLISHED_SECRET: &str = "03dfe6e600e2620388311955ab3bee32cd6cbb8aca75dace6cfc2e2a43db5dfd";
 
+/// The private key in the same file.
+const PUBLISHED_PRIVATE_KEY: &str = "123456789012345678901234123456789012345678901234";
+
 /// Shortest secret that cannot be guessed from one token: the output size of its hash (RFC 7518,
 /// section 3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -28,7 +31,7 @@ pub enum Weakness {
 pub fn weakness(secret: &str) -> Option<Weakness> {
     match secret {
         "" => Some(Weakness::Empty),
-        PUBLISHED_SECRET => Some(Weakness::Published),
+        PUBLISHED_SECRET | PUBLISHED_PRIVATE_KEY => Some(Weakness::Published),
         secret if secret.len() < SECRET_BYTES_MIN => Some(Weakness::Short),
         _ => None,
     }
@@ -43,6 +46,11 @@ pub fn causes(path: &str) -> &'static [&'static str] {
         }
         "authentication.secret_key" => {
             &["authentication.secret_key", "authentication.enabled", "authentication.allow_weak_secret"]
+        }
+        "persistence.enabled" => &["persistence.enabled", "persistence.location"],
+        "encryption.enabled" => &["encryption.enabled", "encryption.private_key"],
+        "encryption.private_key" => {
+            &["encryption.private_key", "encryption.enabled", "authentication.allow_weak_secret"]
         }
         "general.bind_address" => &["general.bind_address", "authentication.enabled"],
         _ => &[],
@@ -83,6 +91,9 @@ pub fn check(
             ));
         }
     }
+    let private_key = settings.persistence.as_ref().and_then(|persistence| persistence.private_key.as_ref());
+    let what = private_key.and_then(|key| private_key_refusal(key, allow_weak));
+    refusals.extend(what.map(|what| reader.problem("encryption.private_key", what)));
     let memory_bytes = settings.store.memory_bytes;
     let machine_bytes = machine.memory_bytes.filter(|bytes| memory_bytes > *bytes);
     if let Some(machine_bytes) = machine_bytes.filter(|_| reader.is_given("store.memory_limit")) {
@@ -116,6 +127,23 @@ fn secret_refusal(secret: &Secret, allow_weak: bool) -> Option<String> {
         Weakness::Short => Some(format!(
             "shorter than {SECRET_BYTES_MIN} bytes and can be guessed from a token; use a longer one, such \
              as `lucid init` draws, or set authentication.allow_weak_secret: true"
+        )),
+    }
+}
+
+fn private_key_refusal(key: &Secret, allow_weak: bool) -> Option<String> {
+    match weakness(key.expose())? {
+        // That there is none is told where encryption is turned on.
+        Weakness::Empty => None,
+        Weakness::Published => Some(
+            "this key stands in a published sample file, so everybody can read what is sealed with it; make \
+             another one with `openssl rand -hex 32`"
+                .into(),
+        ),
+        Weakness::Short if allow_weak => None,
+        Weakness::Short => Some(format!(
+            "shorter than {SECRET_BYTES_MIN} bytes and can be guessed from a copy of the folder; make another \
+             one with `openssl rand -hex 32`, or set authentication.allow_weak_secret: true"
         )),
     }
 }

@@ -22,6 +22,8 @@ pub struct Settings {
     pub authentication: Authentication,
     /// What is kept.
     pub store: Store,
+    /// What is on disk too, if anything is.
+    pub persistence: Option<Persistence>,
     /// What a connection may do.
     pub http: Http,
     /// The databases family.
@@ -110,6 +112,28 @@ pub enum WhenFull {
     Evict,
     /// It is refused.
     Reject,
+}
+
+/// Section `persistence` when it is on, and the key of section `encryption` when that is.
+#[derive(Clone, Debug)]
+pub struct Persistence {
+    /// The folder of the journal, as it was given: from the folder that the process runs in.
+    pub location: PathBuf,
+    /// When an answered write is safe from what.
+    pub sync: SyncMode,
+    /// What everything there is sealed with. Never empty.
+    pub private_key: Option<Secret>,
+}
+
+/// When what is written reaches the disk itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Before it is answered.
+    Always,
+    /// Within a second.
+    EverySecond,
+    /// When the system sees fit.
+    Never,
 }
 
 /// Section `http`.

@@ -11,7 +11,7 @@ use super::machine::Machine;
 use super::problem::LoadError;
 use super::resolve::{Surroundings, resolve};
 use super::typed::Typed;
-use super::{Loaded, Secret, Sources, WhenFull, load, search_paths};
+use super::{Loaded, Secret, Sources, SyncMode, WhenFull, load, search_paths};
 
 const SECRET: &str = "a secret of more than thirty-two bytes";
 
@@ -341,11 +341,52 @@ fn other_machines_are_served_with_authentication_or_on_demand() {
 }
 
 #[test]
+fn what_is_on_disk_is_not_evicted_unless_that_is_said() {
+    let when_full = |text: &str| {
+        let loaded = Case::new().with(text).loaded();
+        assert_eq!(loaded.refusals, []);
+        (loaded.settings.store.when_full, shown(&loaded, "store.when_full").0.to_owned())
+    };
+    assert_eq!(when_full(""), (WhenFull::Evict, "evict".into()));
+    let on = "persistence: {enabled: true, location: data}";
+    assert_eq!(when_full(on), (WhenFull::Reject, "reject".into()));
+    assert_eq!(when_full(&format!("{on}\nstore: {{when_full: evict}}")), (WhenFull::Evict, "evict".into()));
+    assert_eq!(when_full("persistence: {location: data}").0, WhenFull::Evict);
+}
+
+#[test]
+fn persistence_is_where_and_how_and_under_which_key_it_says() {
+    let persistence = |text: &str| Case::new().with(text).loaded().settings.persistence;
+    assert!(persistence("").is_none());
+    assert!(persistence("persistence: {location: data, sync: always}").is_none());
+    let plain = persistence("persistence: {enabled: true, location: data}").unwrap();
+    assert_eq!((plain.location, plain.sync), (PathBuf::from("data"), SyncMode::EverySecond));
+    assert!(plain.private_key.is_none());
+    for (text, sync) in
+        [("always", SyncMode::Always), ("everysec", SyncMode::EverySecond), ("never", SyncMode::Never)]
+    {
+        let text = format!("persistence: {{enabled: true, location: data, sync: {text}}}");
+        assert_eq!(persistence(&text).unwrap().sync, sync);
+    }
+    let key = "k".repeat(32);
+    let sealed = |enabled| {
+        let text = format!(
+            "persistence: {{enabled: true, location: data}}\nencryption: {{enabled: {enabled}, private_key: {key}}}"
+        );
+        persistence(&text).unwrap().private_key.map(|key| key.expose().to_owned())
+    };
+    assert_eq!(sealed(true), Some(key.clone()));
+    assert_eq!(sealed(false), None);
+}
+
+#[test]
 fn what_deserves_a_warning_gets_one() {
     let warned = |case: Case| case.loaded().settings.warnings.join("\n");
     assert!(warned(Case::new().with("store: {max_limit: 16MiB}")).contains("http.request_size_limit"));
     assert!(warned(Case::new().with("runtime: {workers: 5}")).contains("runtime.workers"));
     assert!(warned(Case::new().with("encryption: {iv: f0}")).contains("encryption.iv"));
+    let sealed = format!("encryption: {{enabled: true, private_key: {SECRET}}}");
+    assert!(warned(Case::new().with(&sealed)).contains("persistence is off"));
     assert!(
         warned(Case::new().with("").variable("LUCID_AUTHENTICATION__LOCAL_UIDS", "0")).contains("local_uids")
     );
@@ -562,10 +603,26 @@ fn every_mistake_in_a_file_is_refused_with_its_place() {
         ("http: {cors_origins: [https://a.example/]}", "1:22: http.cors_origins", "without a path"),
         ("http: {cors_origins: {a: 1}}", "1:22: http.cors_origins", "expected a list"),
         ("http: {cors_origins: [[a]]}", "1:23: http.cors_origins", "member of this list"),
-        ("persistence: {enabled: true}", "1:24: persistence.enabled", "not in this version"),
+        ("persistence: {enabled: true}", "1:24: persistence.enabled", "no persistence.location"),
+        (
+            "persistence: {enabled: true, location: ''}",
+            "1:24: persistence.enabled",
+            "no persistence.location",
+        ),
         ("persistence: {sync: sometimes}", "1:21: persistence.sync", "always, everysec, never"),
         ("persistence: {snapshot_on_exit: 2}", "1:33: persistence.snapshot_on_exit", "true or false"),
-        ("encryption: {enabled: true}", "1:23: encryption.enabled", "not in this version"),
+        ("encryption: {enabled: true}", "1:23: encryption.enabled", "no encryption.private_key"),
+        (
+            "persistence: {enabled: true, location: d}\nencryption: {enabled: true, private_key: short}",
+            "2:42: encryption.private_key",
+            "shorter than 32 bytes",
+        ),
+        (
+            "persistence: {enabled: true, location: d}\n\
+             encryption: {enabled: true, private_key: '123456789012345678901234123456789012345678901234'}",
+            "2:42: encryption.private_key",
+            "published",
+        ),
         ("databases: {password_hash: x}", "1:28: databases.password_hash", "not in this version"),
         (
             "databases: {password: x, password_hash: y}",

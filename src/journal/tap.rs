@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -20,18 +20,21 @@ pub const RING_BYTES: usize = 1 << 20;
 /// Values beside the ring.
 const RING_VALUES: usize = 256;
 
+/// What a buffer for the exception keeps of its room.
+const LATE_BYTES_KEPT: usize = 64 * 1_024;
+
 /// What is in front of each frame: the length of what follows in four bytes, and a byte for its kind.
-pub(super) const FRAME_HEAD_BYTES: usize = 5;
+const FRAME_HEAD_BYTES: usize = 5;
 
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Frame {
+pub(super) enum Frame {
     /// A change.
     Change = 0,
     /// A change whose value comes beside the ring.
     ChangeWithValue = 1,
-    /// Here begins the live set: changes before this frame are in it.
+    /// Here begins the live set of the number in its eight bytes: changes before this frame are in it.
     BaseBegins = 2,
     /// A part of the live set.
     Base = 3,
@@ -53,15 +56,33 @@ pub enum Health {
     Failed = 2,
 }
 
-/// What the writer tells a shard. On a cache line of its own.
+/// What the writer tells a shard, and what the shard tells the writer beside its stream: a cache line for
+/// each direction.
+#[derive(Debug, Default)]
+pub struct Marks {
+    down: Down,
+    up: Up,
+}
+
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub struct Marks {
+struct Down {
     /// So many records of this shard are kept as the mode of syncing asks.
     kept: AtomicU64,
     health: AtomicU8,
+    /// Writes wait until the live set has caught up.
+    held: AtomicBool,
     /// The newest live set that is asked for.
     base: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Up {
+    /// The rings did not take all; the shard has to be woken when they have room.
+    late: AtomicBool,
+    /// What the live set of this shard would take in its encoded form, roughly.
+    live_bytes: AtomicU64,
 }
 
 /// A shard's end.
@@ -82,9 +103,11 @@ pub struct Tap {
 /// The writer's end.
 #[derive(Debug)]
 pub struct Source {
-    pub(super) frames: Consumer<u8>,
-    pub(super) values: Consumer<Large>,
-    pub(super) marks: Arc<Marks>,
+    frames: Consumer<u8>,
+    values: Consumer<Large>,
+    /// The beginning of a frame.
+    partial: Vec<u8>,
+    marks: Arc<Marks>,
 }
 
 /// The two ends for one shard. `writer` wakes the writer.
@@ -103,7 +126,7 @@ pub fn connect(writer: Arc<Doorbell>) -> (Tap, Source) {
         unrung: false,
         scratch: Vec::with_capacity(HEAD_BYTES_MAX),
     };
-    (tap, Source { frames, values, marks })
+    (tap, Source { frames, values, partial: Vec::new(), marks })
 }
 
 impl Tap {
@@ -122,33 +145,34 @@ impl Tap {
     /// The last change that may be answered.
     #[inline]
     pub fn kept(&self) -> u64 {
-        self.marks.kept.load(Ordering::Acquire)
+        self.marks.down.kept.load(Ordering::Acquire)
     }
 
     /// How the journal is.
     #[inline]
     pub fn health(&self) -> Health {
-        match self.marks.health.load(Ordering::Acquire) {
-            0 => Health::Good,
-            1 => Health::Full,
-            _ => Health::Failed,
-        }
+        Health::of(self.marks.down.health.load(Ordering::Acquire))
     }
 
-    /// Whether the writer is so far behind that no more writes are to be taken for now.
+    /// Whether no more writes are to be taken for now: the writer is far behind, or the live set has to
+    /// catch up with the changes. When that ends the shard's reactor is woken.
     #[inline]
     pub fn is_congested(&self) -> bool {
-        !self.late_frames.is_empty() || !self.late_values.is_empty()
+        self.is_late() || self.marks.down.held.load(Ordering::Acquire)
     }
 
     /// The number of the newest live set that is asked for; 0 before the first.
     pub fn base_wanted(&self) -> u64 {
-        self.marks.base.load(Ordering::Acquire)
+        self.marks.down.base.load(Ordering::Acquire)
     }
 
-    /// Begins the live set.
-    pub fn begin_base(&mut self) {
-        self.frame(Frame::BaseBegins, 0);
+    /// Begins the newest live set that is asked for, and answers its number. One begun before and not
+    /// ended is of no use any more.
+    pub fn begin_base(&mut self) -> u64 {
+        let number = self.base_wanted();
+        self.frame(Frame::BaseBegins, size_of::<u64>());
+        self.bytes(&number.to_le_bytes());
+        number
     }
 
     /// Appends a part of the live set.
@@ -163,26 +187,53 @@ impl Tap {
 
     /// Bytes that the ring takes now.
     pub fn room(&self) -> usize {
-        if self.is_congested() { 0 } else { self.frames.slots() }
+        if self.is_late() { 0 } else { self.frames.slots() }
     }
 
-    /// Once or twice a turn: brings on what is late, and wakes the writer if there is something for it.
+    /// Whether the ring takes so many bytes now. If not, the shard's reactor is woken when the writer has
+    /// taken something from it.
+    pub fn has_room(&mut self, bytes: usize) -> bool {
+        if self.room() < bytes {
+            self.marks.up.late.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+        }
+        let has_room = self.room() >= bytes;
+        if has_room {
+            self.marks.up.late.store(false, Ordering::Relaxed);
+        }
+        has_room
+    }
+
+    /// Tells the writer what the live set of this shard takes, by which it knows when to write it down
+    /// anew. The bytes of live keys and values and a few for each are near enough. Costs a store; once a
+    /// turn is enough.
+    #[inline]
+    pub fn report_live_bytes(&self, bytes: u64) {
+        self.marks.up.live_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Once or twice a turn, and again between [`Doorbell::announce_sleep`] and sleep: brings on what is
+    /// late, and wakes the writer if there is something for it.
     pub fn flush(&mut self) {
-        self.bring_on();
+        if self.is_late() {
+            self.bring_on();
+        }
         if std::mem::take(&mut self.unrung) {
             self.writer.ring();
         }
     }
 
+    fn is_late(&self) -> bool {
+        !self.late_frames.is_empty() || !self.late_values.is_empty()
+    }
+
     fn push(&mut self, record: &Record<'_>, plain: Frame, with_value: Frame) {
-        self.scratch.clear();
         let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
         record.encode_head(&mut scratch);
-        let value = record.value();
-        self.bring_on();
-        match value {
+        match record.value() {
             Some(Payload::Large(large)) => {
-                self.late_values.push_back(Large::clone(large));
+                self.value(Large::clone(large));
                 self.frame(with_value, scratch.len());
                 self.bytes(&scratch);
             }
@@ -196,7 +247,6 @@ impl Tap {
                 self.bytes(&scratch);
             }
         }
-        self.bring_on();
         self.scratch = scratch;
     }
 
@@ -213,55 +263,316 @@ impl Tap {
             true => self.frames.push_partial_slice(bytes).1,
             false => bytes,
         };
-        self.late_frames.extend(late);
+        if !late.is_empty() {
+            self.late_frames.extend(late);
+            self.bring_on();
+        }
     }
 
-    /// A value is in its ring before its frame is complete: the writer finds it.
+    /// Mostly a value is in its ring before its frame is. If not, the writer leaves the frame until it is.
+    fn value(&mut self, large: Large) {
+        self.late_values.push_back(large);
+        self.bring_on();
+    }
+
+    /// Pushes what is late. If something stays, the writer knows that it has to wake this shard: whichever
+    /// of the two looks last sees the other, the writer the mark or the shard the room.
+    #[cold]
     fn bring_on(&mut self) {
+        self.push_late();
+        if self.is_late() {
+            self.marks.up.late.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            self.push_late();
+        }
+        if !self.is_late() {
+            self.marks.up.late.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn push_late(&mut self) {
         while let Some(large) = self.late_values.pop_front() {
+            self.unrung = true;
             if let Err(rtrb::PushError::Full(large)) = self.values.push(large) {
                 self.late_values.push_front(large);
                 break;
             }
         }
-        if !self.late_frames.is_empty() {
+        while !self.late_frames.is_empty() {
             let (front, _) = self.late_frames.as_slices();
-            let pushed = front.len() - self.frames.push_partial_slice(front).1.len();
-            self.late_frames.drain(..pushed);
-            self.late_frames.shrink_to(RING_BYTES);
+            let pushed = self.frames.push_partial_slice(front).0.len();
+            if pushed == 0 {
+                return;
+            }
             self.unrung = true;
+            self.late_frames.drain(..pushed);
         }
+        self.late_frames.shrink_to(LATE_BYTES_KEPT);
     }
 }
 
 impl Source {
-    /// Takes what is there, up to `bytes_max`, behind what `out` holds.
-    pub(super) fn take(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> usize {
-        let count = self.frames.slots().min(bytes_max);
-        if let Ok(chunk) = self.frames.read_chunk(count) {
-            let (first, second) = chunk.as_slices();
-            out.extend_from_slice(first);
-            out.extend_from_slice(second);
-            chunk.commit_all();
+    /// Takes whole frames in their order, as long as `take` answers true. A frame that is there only in
+    /// part, or without the value beside the ring, stays. Answers whether anything was taken.
+    pub(super) fn take(&mut self, mut take: impl FnMut(Frame, &[u8], Option<Large>) -> bool) -> bool {
+        let mut taken = false;
+        loop {
+            if !self.partial.is_empty() {
+                match self.complete(&mut take, &mut taken) {
+                    true => continue,
+                    false => break,
+                }
+            }
+            let Ok(chunk) = self.frames.read_chunk(self.frames.slots()) else { break };
+            let (mut rest, _) = chunk.as_slices();
+            let available = rest.len();
+            let mut goes_on = true;
+            while let Some((frame, body, behind)) = split_frame(rest).filter(|_| goes_on) {
+                let value = match frame.has_value() {
+                    false => None,
+                    true => match self.values.pop() {
+                        Ok(value) => Some(value),
+                        Err(_) => {
+                            goes_on = false;
+                            break;
+                        }
+                    },
+                };
+                goes_on = take(frame, body, value);
+                rest = behind;
+            }
+            if goes_on {
+                // The beginning of a frame: its rest stands at the front of the ring, or is yet to come.
+                self.partial.extend_from_slice(rest);
+                rest = &[];
+            }
+            let used = available - rest.len();
+            taken |= used > 0;
+            chunk.commit(used);
+            if !goes_on || used == 0 {
+                break;
+            }
         }
-        count
+        taken
     }
 
-    /// The value of the frame with a value that was taken next.
-    pub(super) fn take_value(&mut self) -> Option<Large> {
-        self.values.pop().ok()
+    /// Goes on with a frame of which a part was taken. True if it was taken as a whole.
+    fn complete(
+        &mut self,
+        take: &mut impl FnMut(Frame, &[u8], Option<Large>) -> bool,
+        taken: &mut bool,
+    ) -> bool {
+        while let missing @ 1.. = missing_bytes(&self.partial) {
+            let Ok(chunk) = self.frames.read_chunk(missing.min(self.frames.slots())) else { return false };
+            if chunk.is_empty() {
+                return false;
+            }
+            let (first, second) = chunk.as_slices();
+            self.partial.extend_from_slice(first);
+            self.partial.extend_from_slice(second);
+            chunk.commit_all();
+            *taken = true;
+        }
+        let Some((frame, body, _)) = split_frame(&self.partial) else { return false };
+        let value = match frame.has_value() {
+            false => None,
+            true => match self.values.pop() {
+                Ok(value) => Some(value),
+                Err(_) => return false,
+            },
+        };
+        let goes_on = take(frame, body, value);
+        *taken = true;
+        self.partial.clear();
+        self.partial.shrink_to(LATE_BYTES_KEPT);
+        goes_on
+    }
+
+    /// Whether there is more in the rings than what was seen when the last frame was taken: bytes, or the
+    /// value that a frame waits for.
+    pub(super) fn has_more(&self) -> bool {
+        !self.frames.is_empty() || !self.partial.is_empty() && !self.values.is_empty()
+    }
+
+    /// Whether the shard has more than the rings took, and so must be woken now that they have room.
+    pub(super) fn is_late(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.marks.up.late.load(Ordering::Relaxed)
+    }
+
+    /// What the shard last said of its live set.
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.marks.up.live_bytes.load(Ordering::Relaxed)
     }
 
     /// So many records are kept.
     pub(super) fn keep(&self, records: u64) {
-        self.marks.kept.store(records, Ordering::Release);
+        self.marks.down.kept.store(records, Ordering::Release);
     }
 
     pub(super) fn set_health(&self, health: Health) {
-        self.marks.health.store(health as u8, Ordering::Release);
+        self.marks.down.health.store(health as u8, Ordering::Release);
+    }
+
+    pub(super) fn hold(&self, held: bool) {
+        self.marks.down.held.store(held, Ordering::Release);
     }
 
     pub(super) fn want_base(&self, number: u64) {
-        self.marks.base.store(number, Ordering::Release);
+        self.marks.down.base.store(number, Ordering::Release);
+    }
+}
+
+/// The first frame in `bytes` if it is complete: its kind, its body, and what is behind it.
+fn split_frame(bytes: &[u8]) -> Option<(Frame, &[u8], &[u8])> {
+    let (head, rest) = bytes.split_first_chunk::<FRAME_HEAD_BYTES>()?;
+    let [length @ .., kind] = *head;
+    let (body, rest) = rest.split_at_checked(u32::from_le_bytes(length) as usize)?;
+    Some((Frame::of(kind), body, rest))
+}
+
+/// How much must come behind `partial` before more of its frame is known, at least.
+fn missing_bytes(partial: &[u8]) -> usize {
+    let Some(head) = partial.first_chunk::<FRAME_HEAD_BYTES>() else {
+        return FRAME_HEAD_BYTES - partial.len();
+    };
+    let [length @ .., _] = *head;
+    FRAME_HEAD_BYTES + u32::from_le_bytes(length) as usize - partial.len()
+}
+
+impl Frame {
+    /// The kind that a tap has written.
+    fn of(kind: u8) -> Frame {
+        match kind {
+            0 => Frame::Change,
+            1 => Frame::ChangeWithValue,
+            2 => Frame::BaseBegins,
+            3 => Frame::Base,
+            4 => Frame::BaseWithValue,
+            _ => Frame::BaseEnds,
+        }
+    }
+
+    fn has_value(self) -> bool {
+        matches!(self, Frame::ChangeWithValue | Frame::BaseWithValue)
+    }
+}
+
+impl Health {
+    fn of(byte: u8) -> Health {
+        match byte {
+            0 => Health::Good,
+            1 => Health::Full,
+            _ => Health::Failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Frame, RING_BYTES, RING_VALUES, Source, Tap, connect};
+    use crate::clock::Version;
+    use crate::doorbell::Doorbell;
+    use crate::journal::record::{Put, Record};
+    use crate::op::{Encoding, Large, Namespace, Payload};
+    use std::sync::Arc;
+
+    fn pair() -> (Tap, Source) {
+        connect(Arc::new(Doorbell::new(Box::new(|| {}))))
+    }
+
+    fn put<'a>(key: &'a [u8], value: Payload<'a>) -> Record<'a> {
+        Record::Put(Put {
+            namespace: Namespace::KV,
+            key,
+            version: Version(1),
+            expires_ms: None,
+            lock: None,
+            content_type: b"",
+            encoding: Encoding::Identity,
+            value,
+        })
+    }
+
+    /// The keys and values of everything that can be taken.
+    fn take(source: &mut Source, frames_max: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut taken = Vec::new();
+        source.take(|_, body, large| {
+            let Ok(Record::Put(put)) = Record::decode(body) else { panic!("not what was appended") };
+            let value = large.map_or(put.value.bytes().to_vec(), |large| large.to_vec());
+            taken.push((put.key.to_vec(), value));
+            taken.len() < frames_max
+        });
+        taken
+    }
+
+    #[test]
+    fn everything_arrives_once_and_in_order_however_it_is_taken() {
+        let (mut tap, mut source) = pair();
+        let large = Large::copy_of(&[9; 100_000]);
+        let (mut sent, mut received) = (Vec::new(), Vec::new());
+        for round in 0..3_000_usize {
+            let key = round.to_string().into_bytes();
+            // Some longer than the whole ring, some beside it.
+            let value = match round % 500 {
+                77 => vec![round as u8; RING_BYTES + round],
+                _ => vec![round as u8; round % 700],
+            };
+            let payload = if round % 7 == 3 { Payload::Large(&large) } else { Payload::Bytes(&value) };
+            assert_eq!(tap.append(&put(&key, payload)), round as u64 + 1);
+            sent.push((key.clone(), payload.bytes().to_vec()));
+            if round % 3 == 0 {
+                received.extend(take(&mut source, 1 + round % 5));
+                tap.flush();
+            }
+        }
+        while received.len() < sent.len() {
+            let before = received.len();
+            received.extend(take(&mut source, usize::MAX));
+            let is_late = tap.is_congested();
+            assert!(!is_late || source.is_late(), "a late shard is not known to the writer");
+            tap.flush();
+            assert!(is_late || received.len() > before, "nothing more comes");
+        }
+        assert!(received == sent);
+        assert!(!source.has_more() && !tap.is_congested() && !source.is_late());
+    }
+
+    #[test]
+    fn a_frame_waits_for_its_value_and_all_behind_it_wait_too() {
+        let (mut tap, mut source) = pair();
+        let large = Large::copy_of(&[1; 70_000]);
+        for round in 0..RING_VALUES + 3 {
+            tap.append(&put(&round.to_le_bytes(), Payload::Large(&large)));
+        }
+        tap.append(&put(b"last", Payload::Bytes(b"x")));
+        assert!(tap.is_congested());
+        assert_eq!(take(&mut source, usize::MAX).len(), RING_VALUES);
+        assert_eq!(take(&mut source, usize::MAX).len(), 0);
+        tap.flush();
+        let rest = take(&mut source, usize::MAX);
+        assert_eq!(rest.len(), 4);
+        assert_eq!(rest[3], (b"last".to_vec(), b"x".to_vec()));
+        assert!(!tap.is_congested());
+    }
+
+    #[test]
+    fn a_shard_that_is_held_takes_no_writes_and_goes_on_with_its_live_set() {
+        let (mut tap, mut source) = pair();
+        source.hold(true);
+        assert!(tap.is_congested() && tap.room() == RING_BYTES);
+        source.want_base(3);
+        assert_eq!(tap.base_wanted(), 3);
+        assert_eq!(tap.begin_base(), 3);
+        tap.append_base(&put(b"k", Payload::Bytes(b"v")));
+        tap.end_base();
+        let mut kinds = Vec::new();
+        assert!(source.take(|frame, _, _| {
+            kinds.push(frame);
+            true
+        }));
+        assert_eq!(kinds, [Frame::BaseBegins, Frame::Base, Frame::BaseEnds]);
+        source.hold(false);
+        assert!(!tap.is_congested());
     }
 }

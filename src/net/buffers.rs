@@ -9,9 +9,13 @@ use std::collections::VecDeque;
 use crate::http::Familiar;
 use crate::limits::{BLOCK_BYTES, CONNECTION_HOPS_MAX, SMALL_BLOCK_BYTES};
 use crate::net::connection::{Connection, Slot};
+use crate::net::output::Backlog;
 
 /// Blocks of each size that a reactor keeps for reuse: 8 MiB of large ones.
 const SPARE_BLOCKS_MAX: usize = 256;
+
+/// Backlogs that a reactor keeps for reuse, for those who wait for its journal: up to 4 KiB each.
+const SPARE_BACKLOGS_MAX: usize = 1_024;
 
 /// Buffers of each kind that a reactor begins with, so that its first clients find some whatever
 /// their timing. Their pages are not touched before they are used.
@@ -38,6 +42,8 @@ pub struct Buffers {
     large: Vec<Block>,
     small: Vec<Block>,
     queues: Vec<VecDeque<Slot>>,
+    #[allow(clippy::vec_box)] // As connections hold them.
+    backlogs: Vec<Box<Backlog>>,
     /// What connections have taken, lent buffers and spare ones.
     bytes: u64,
 }
@@ -49,6 +55,7 @@ impl Buffers {
             large: Vec::with_capacity(SPARE_BLOCKS_MAX),
             small: Vec::with_capacity(SPARE_BLOCKS_MAX),
             queues: Vec::with_capacity(SPARE_BLOCKS_MAX),
+            backlogs: Vec::new(),
             bytes: 0,
         };
         for _ in 0..SPARE_AT_START {
@@ -108,6 +115,22 @@ impl Buffers {
             self.queues.push(queue);
         } else {
             self.bytes -= QUEUE_BYTES;
+        }
+    }
+
+    /// An empty backlog.
+    pub fn backlog(&mut self) -> Box<Backlog> {
+        let Some(backlog) = self.backlogs.pop() else { return Box::default() };
+        self.bytes -= backlog.spare_bytes();
+        backlog
+    }
+
+    /// Takes a backlog back of which everything is sent. One too many is freed.
+    pub fn give_back_backlog(&mut self, mut backlog: Box<Backlog>) {
+        if self.backlogs.len() < SPARE_BACKLOGS_MAX {
+            backlog.empty();
+            self.bytes += backlog.spare_bytes();
+            self.backlogs.push(backlog);
         }
     }
 

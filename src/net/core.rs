@@ -3,7 +3,10 @@
 //! A connection borrows it for a step of its own; the reactor owns it beside the connections, so that
 //! the two can be borrowed apart.
 
+use std::any::Any;
 use std::collections::VecDeque;
+use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use crate::api::{Api, Scratch};
@@ -12,7 +15,8 @@ use crate::memory::Memory;
 use crate::net::buffers::Buffers;
 use crate::net::helper::Helper;
 use crate::net::stalls::Stalls;
-use crate::shard::{Job, Mesh, Shard};
+use crate::net::waiting::Waiting;
+use crate::shard::{Health, Job, ListTask, Mesh, Shard};
 
 /// How long a client may take, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +25,40 @@ pub struct Timeouts {
     pub head_ms: u64,
     /// Without a request, or without reading an answer.
     pub idle_ms: u64,
+}
+
+/// Brings back what a shard has kept, a slice each time; true when it is all back and the shard's journal is
+/// attached.
+pub struct Recovery(Box<Slice>);
+
+type Slice = dyn FnMut(&mut Shard, Now) -> io::Result<bool> + Send;
+
+impl Recovery {
+    /// With this as its slice.
+    pub fn new(slice: impl FnMut(&mut Shard, Now) -> io::Result<bool> + Send + 'static) -> Recovery {
+        Recovery(Box::new(slice))
+    }
+
+    /// Goes on for a slice.
+    pub(super) fn go_on(&mut self, shard: &mut Shard, now: Now) -> io::Result<bool> {
+        (self.0)(shard, now)
+    }
+}
+
+impl fmt::Debug for Recovery {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Recovery").finish_non_exhaustive()
+    }
+}
+
+/// Something that takes several turns.
+#[derive(Debug)]
+pub struct Errand {
+    /// Who asked.
+    pub(super) asker: usize,
+    pub(super) job: Box<Job>,
+    /// What its answer waits for, as far as it has come.
+    pub(super) gate: u64,
 }
 
 /// What connections work with: everything of a reactor but the connections.
@@ -44,24 +82,95 @@ pub struct Core {
     pub(super) scratch: Vec<u8>,
     /// Room for parts of an operation that do not lie in its request.
     pub(super) operands: Scratch,
-    /// Listings under way here and who asked for them. The one in front gets a slice each turn.
-    pub(super) scans: VecDeque<(usize, Box<Job>)>,
-    /// Calls on lists that take several turns, those that wait for one on the same key, and who asked.
-    pub(super) lists: VecDeque<(usize, Box<Job>)>,
+    /// Listings under way here. The one in front gets a slice each turn.
+    pub(super) scans: VecDeque<Errand>,
+    /// Calls on lists that take several turns, and those that wait for one on the same key.
+    pub(super) lists: VecDeque<Errand>,
     /// Bytes of bodies that may still be read in this turn.
     pub(super) reading_bytes: usize,
+    /// What waits for the journal.
+    pub(super) waiting: Waiting,
+    /// What the answer that is being made waits for, beside what the shard knows of.
+    pub(super) owed: u64,
+    /// The number of the last change of the ledger.
+    pub(super) ledger_gate: u64,
 }
 
 impl Core {
     /// Works on a call on a list, or has it wait for its turn. Gives it back when it is done.
     pub(super) fn call_list(&mut self, asker: usize, mut job: Box<Job>) -> Option<Box<Job>> {
+        let takes_writes = self.takes_writes();
         let task = job.list_task_mut()?;
-        let waits = self.lists.iter().filter_map(|(_, other)| other.list_task());
-        let is_free = !waits.into_iter().any(|other| other.is_about_the_key_of(task));
-        if is_free && self.shard.work_on(task, self.now) {
+        let mut waits = self.lists.iter().filter_map(|other| other.job.list_task());
+        let is_free = !waits.any(|other| other.is_about_the_key_of(task));
+        if is_free && (takes_writes || !task.writes()) && self.shard.work_on(task, self.now) {
             return Some(job);
         }
-        self.lists.push_back((asker, job));
+        let gate = self.gate();
+        self.owed = gate;
+        self.lists.push_back(Errand { asker, job, gate });
         None
+    }
+
+    /// The first of the calls on lists that can be gone on with.
+    pub(super) fn next_list(&self) -> Option<usize> {
+        if self.lists.is_empty() {
+            return None;
+        }
+        if self.takes_writes() {
+            return Some(0);
+        }
+        let task = |at: usize| self.lists.get(at).and_then(|errand| errand.job.list_task());
+        let is_free = |at: usize, task: &ListTask| {
+            let mut before = self.lists.iter().take(at).filter_map(|errand| errand.job.list_task());
+            !task.writes() && !before.any(|other| other.is_about_the_key_of(task))
+        };
+        (0..self.lists.len()).find(|at| task(*at).is_none_or(|task| is_free(*at, task)))
+    }
+
+    /// Whether writes are taken now. If not, the journal is behind, and its writer will ring.
+    #[inline]
+    pub(super) fn takes_writes(&self) -> bool {
+        // One that is full or has failed refuses them by itself.
+        !self.shard.is_congested() || self.shard.health() != Health::Good
+    }
+
+    /// The number up to which the journal must have kept what was done since this was last asked, before
+    /// anybody may be told of it.
+    pub(super) fn gate(&mut self) -> u64 {
+        std::mem::take(&mut self.owed).max(self.shard.take_gate())
+    }
+
+    /// Whether the journal has kept everything up to this number.
+    pub(super) fn is_kept(&self, number: u64) -> bool {
+        number == 0 || number <= self.shard.kept()
+    }
+
+    /// Sends a job back to another core, once what it tells is kept.
+    pub(super) fn answer_peer(&mut self, asker: usize, job: Box<Job>, gate: u64) {
+        if self.is_kept(gate) {
+            self.mesh.answer(asker, job);
+        } else {
+            self.waiting.push_answer(gate, asker, job);
+        }
+    }
+
+    /// Does what another core, or this one, wants of the API of this core. What that changes of the node
+    /// itself is handed to the journal, and what it shows waits until it is kept.
+    #[cold]
+    pub(super) fn perform(&mut self, errand: &mut dyn Any) {
+        self.api.perform(errand, self.shard.health());
+        self.keep_ledger();
+        self.owed = self.owed.max(self.ledger_gate);
+    }
+
+    /// Hands what the ledger has changed to the journal.
+    pub(super) fn keep_ledger(&mut self) {
+        for (key, value) in self.api.take_ledger_changes() {
+            self.shard.journal_node(&key, value.as_ref().map(|value| value.as_slice()));
+            let gate = self.gate();
+            self.owed = gate;
+            self.ledger_gate = self.ledger_gate.max(gate);
+        }
     }
 }

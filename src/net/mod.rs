@@ -20,9 +20,10 @@ mod stalls;
 mod timers;
 mod tls;
 mod unix;
+mod waiting;
 
 pub use control::{Control, Heartbeat, Live, Steering, connect, steer};
-pub use core::Timeouts;
+pub use core::{Recovery, Timeouts};
 pub use doors::{DoorError, Doors, reload};
 pub use helper::Helper;
 pub use listener::{Door, Loads, bind};

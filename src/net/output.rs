@@ -1,8 +1,8 @@
 //! What could not be written at once: kept in order until the peer reads again.
 //!
-//! Bytes are copied here only when the socket is full. Large values are not: the backlog holds a
-//! share of them. Its size is bounded because a connection with a backlog is neither read nor
-//! answered.
+//! Bytes are copied here only when the socket is full, or when they must wait for the journal. Large values
+//! are not: the backlog holds a share of them. Its size is bounded because a connection with a backlog
+//! is neither read nor answered.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
@@ -12,6 +12,9 @@ use crate::memory::{Large, Reservation};
 
 /// Pieces handed to the system in one call.
 const PIECES_PER_WRITE: usize = 16;
+
+/// Room that is kept for the next bytes when some are sent.
+const SPARE_BYTES_MAX: usize = 4 * 1_024;
 
 #[derive(Debug)]
 enum Piece {
@@ -48,6 +51,8 @@ pub struct Backlog {
     pieces: VecDeque<Piece>,
     /// What a piece draws on the budget of bodies, as long as anything is unsent.
     held: Option<Reservation>,
+    /// Room of bytes that are sent, for the next ones.
+    spare: Vec<u8>,
 }
 
 /// What came of writing.
@@ -63,7 +68,9 @@ impl Backlog {
     /// Keeps bytes for later.
     pub fn push_bytes(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
-            self.pieces.push_back(Piece::Bytes { bytes: bytes.to_vec(), sent: 0 });
+            let mut kept = std::mem::take(&mut self.spare);
+            kept.extend_from_slice(bytes);
+            self.pieces.push_back(Piece::Bytes { bytes: kept, sent: 0 });
         }
     }
 
@@ -77,6 +84,17 @@ impl Backlog {
     /// Bytes that it holds by itself.
     pub fn copied_bytes(&self) -> u64 {
         self.pieces.iter().map(Piece::copied_bytes).sum()
+    }
+
+    /// Forgets everything but room for the next use.
+    pub fn empty(&mut self) {
+        self.pieces.clear();
+        self.held = None;
+    }
+
+    /// What it takes while it is empty.
+    pub fn spare_bytes(&self) -> u64 {
+        self.spare.capacity() as u64
     }
 
     /// Whether a large value is unsent.
@@ -97,6 +115,20 @@ impl Backlog {
     /// Writes as much as the socket takes, what it holds back itself included.
     pub fn flush(&mut self, socket: &mut impl Write) -> io::Result<Written> {
         let mut total = 0;
+        if let [one] = self.pieces.as_slices().0
+            && self.pieces.len() == 1
+        {
+            // What has waited for the journal.
+            let offered = one.rest().len();
+            total = match write_slices(socket, &[IoSlice::new(one.rest())])? {
+                Written::All => offered,
+                Written::Part(sent) => sent,
+            };
+            self.advance(total);
+            if total < offered {
+                return Ok(Written::Part(total));
+            }
+        }
         while !self.pieces.is_empty() {
             let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE];
             let mut offered = 0;
@@ -131,7 +163,12 @@ impl Backlog {
                 return;
             }
             sent -= rest;
-            self.pieces.pop_front();
+            if let Some(Piece::Bytes { mut bytes, .. }) = self.pieces.pop_front()
+                && (self.spare.capacity()..=SPARE_BYTES_MAX).contains(&bytes.capacity())
+            {
+                bytes.clear();
+                self.spare = bytes;
+            }
         }
     }
 }

@@ -1,13 +1,14 @@
 //! The event loop of one core.
 //!
-//! A turn does, in this order: poll; read and parse every ready connection and send what belongs to
+//! A turn does, in this order: poll; let go what the journal has kept; read and parse every ready connection and send what belongs to
 //! other cores; prefetch; execute and answer each connection with one write; accept; do what other
 //! cores ask and take their answers; a slice of listings; timers; a slice of expiry; see to the memory
-//! limit; wake the peers that have something; sleep. Reading everything before looking anything up lets the cache
+//! limit; hand on what the journal is to keep; wake the peers that have something; sleep. Reading everything before looking anything up lets the cache
 //! misses of a turn overlap (PERF.md).
 //!
 //! The loop never blocks but in poll, and never waits for another thread.
 
+mod journal;
 mod turns;
 
 use std::collections::VecDeque;
@@ -26,13 +27,14 @@ use crate::memory::Memory;
 use crate::net::buffers::Buffers;
 use crate::net::connection::{Connection, Life};
 use crate::net::control::Control;
-use crate::net::core::{Core, Timeouts};
+use crate::net::core::{Core, Errand, Recovery, Timeouts};
 use crate::net::helper::Helper;
 use crate::net::listener::{ACCEPTS_PER_TURN, Door, Listener, Loads};
 use crate::net::socket::Socket;
 use crate::net::stalls::{Stalls, Unread};
 use crate::net::timers::Timers;
 use crate::net::tls::{Acceptor, Certificates};
+use crate::net::waiting::Waiting;
 use crate::shard::{Arrival, Job, Mesh, Message, Shard};
 
 const WAKER: Token = Token(usize::MAX);
@@ -59,6 +61,8 @@ pub struct ReactorConfig {
     pub api: Api,
     /// The keys this core owns.
     pub shard: Shard,
+    /// Brings back what of them was kept, if anything is.
+    pub recovery: Option<Recovery>,
     /// The way to the other cores.
     pub mesh: Mesh,
     /// The way to the helper thread.
@@ -112,6 +116,10 @@ pub struct Reactor {
     stalled_since_ms: u64,
     /// The shard, or what large values left behind, has yet to shrink.
     shrinking: bool,
+    /// What is yet to be brought back before anything is served.
+    recovery: Option<Recovery>,
+    /// The live set is on its way to the journal, and there is more of it to write at once.
+    writing_base: bool,
 }
 
 impl Reactor {
@@ -160,6 +168,9 @@ impl Reactor {
                 scans: VecDeque::new(),
                 lists: VecDeque::new(),
                 reading_bytes: 0,
+                waiting: Waiting::default(),
+                owed: 0,
+                ledger_gate: 0,
             },
             loads: config.loads,
             connections_max: config.connections_max,
@@ -174,6 +185,8 @@ impl Reactor {
             buffer_bytes: 0,
             stalled_since_ms: u64::MAX,
             shrinking: false,
+            recovery: config.recovery,
+            writing_base: false,
         })
     }
 
@@ -190,6 +203,9 @@ impl Reactor {
             self.core.api.tick(Clock::wall_seconds());
             self.core.handshakes_left = self.acceptor.as_ref().map_or(0, Acceptor::handshakes_per_turn);
             let mut woken = false;
+            if self.core.shard.is_journalled() {
+                self.release();
+            }
             self.core.reading_bytes = READ_BYTES_PER_TURN;
             for event in &events {
                 match event.token() {
@@ -222,6 +238,11 @@ impl Reactor {
             self.work_on_lists();
             self.expire();
             self.keep_to_limit();
+            if self.core.api.is_recovering() {
+                self.recover()?;
+            } else if self.core.shard.is_journalled() {
+                self.feed_journal();
+            }
             self.core.mesh.ring();
             // Until the last connection of the node has ended, its requests may need this shard.
             if self.core.draining && self.loads.total() == 0 {
@@ -236,8 +257,10 @@ impl Reactor {
         let now = self.core.now;
         let busy = !self.ready.is_empty()
             || !self.core.scans.is_empty()
-            || !self.core.lists.is_empty()
-            || self.shrinking;
+            || self.core.next_list().is_some()
+            || self.shrinking
+            || self.writing_base
+            || self.recovery.is_some();
         let mut timeout_ms = if busy { Some(0) } else { self.timers.sleep_ms(now.unix_ms) };
         let mut bound = |ms: Option<u64>| {
             if let Some(ms) = ms {
@@ -251,7 +274,7 @@ impl Reactor {
         let sleeps = timeout_ms != Some(0);
         if sleeps {
             self.core.mesh.bell().announce_sleep();
-            if !self.core.mesh.is_empty() {
+            if !self.core.mesh.is_empty() || self.core.shard.is_journalled() && self.can_release() {
                 timeout_ms = Some(0);
             }
         }
@@ -340,6 +363,11 @@ impl Reactor {
         }
         // Its first request is often here already; then this saves a poll.
         list(connection, id as u32, &mut self.ready);
+    }
+
+    /// The connection at this place, if it is still the same client's.
+    fn client(&mut self, (id, generation): (u32, u32)) -> Option<&mut Connection> {
+        self.connections.get_mut(id as usize).filter(|connection| connection.generation == generation)
     }
 
     fn close(&mut self, id: u32) {

@@ -26,6 +26,19 @@ pub fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// Longest time between two reports that the node is recovering, in microseconds. Before it has passed, the
+/// service manager does not take the start for failed.
+const RECOVERY_PATIENCE_US: u32 = 30_000_000;
+
+/// The node brings back what it has kept: so many bytes, of so many.
+pub fn recovering((done, of): (u64, u64)) {
+    let percent = (done * 100).checked_div(of).unwrap_or(100);
+    notify(&[
+        NotifyState::Status(&format!("Recovering: {percent} %, {done} of {of} bytes")),
+        NotifyState::ExtendTimeoutUsec(RECOVERY_PATIENCE_US),
+    ]);
+}
+
 /// The node reads its settings again. The time is demanded by `Type=notify-reload`.
 pub fn reloading() {
     if let Ok(now) = NotifyState::monotonic_usec_now() {

@@ -48,22 +48,25 @@ impl Shard {
     /// room the writer wakes the reactor.
     pub fn write_base(&mut self, now: Now) -> bool {
         let Shard { durable: Some(durable), store, .. } = self else { return false };
-        let Some(mut base) = durable.base.take() else { return durable.notice_base() };
-        if durable.tap.room() <= RING_BYTES / 2 {
-            durable.base = Some(base);
-            return false;
+        // One that is asked for while another is under way takes its place.
+        if durable.notice_base() {
+            return true;
         }
-        base.begin(durable);
-        if !base.walked {
-            base.walk(durable, store, now);
-        } else if !base.lists.is_empty() {
-            base.copy(durable, store, now);
-        } else {
-            durable.tap.end_base();
-            return durable.notice_base();
+        let Some(mut base) = durable.base.take() else { return false };
+        let has_room = durable.tap.has_room(RING_BYTES / 2);
+        if has_room {
+            base.begin(durable);
+            if !base.walked {
+                base.walk(durable, store, now);
+            } else if !base.lists.is_empty() {
+                base.copy(durable, store, now);
+            } else {
+                durable.tap.end_base();
+                return false;
+            }
         }
         durable.base = Some(base);
-        true
+        has_room
     }
 
     /// Whether the live set under way lacks what the node keeps of itself. To be asked once a turn, of the
@@ -130,7 +133,7 @@ impl Durable {
 impl Base {
     fn begin(&mut self, durable: &mut Durable) {
         if !std::mem::replace(&mut self.begun, true) {
-            durable.tap.begin_base();
+            durable.base_noticed = durable.tap.begin_base();
         }
     }
 

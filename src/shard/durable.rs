@@ -25,6 +25,9 @@ use crate::store::{ListKey, NewEntry, NewMeta, Walked};
 const LAST_WRITES: usize = 4_096;
 const LAST_WRITES_SHIFT: u32 = u64::BITS - LAST_WRITES.trailing_zeros();
 
+/// What a record takes beside key and value, about.
+const RECORD_BYTES: u64 = 24;
+
 /// The journal of a shard, from its side.
 #[derive(Debug)]
 pub(super) struct Durable {
@@ -103,9 +106,10 @@ impl Shard {
     /// Brings on what the journal has not taken yet, and wakes its writer. To be called once a turn, behind
     /// all operations.
     pub fn flush_journal(&mut self) {
-        if let Some(durable) = &mut self.durable {
-            durable.tap.flush();
-        }
+        let Shard { durable: Some(durable), store, .. } = self else { return };
+        let held = store.total();
+        durable.tap.report_live_bytes(held.bytes + RECORD_BYTES * held.entries);
+        durable.tap.flush();
     }
 
     /// Whether no operation that writes, and no call on a list, is to be begun for now: the journal is behind.

@@ -72,6 +72,8 @@ enum Work {
     Errand(Box<dyn Any + Send>),
     List(Box<ListTask>),
     Empty([Namespace; 2]),
+    /// It cannot be told what came of it.
+    Lost,
 }
 
 /// [`Operation`] with lengths instead of slices. The bytes follow each other in this order: key,
@@ -296,6 +298,26 @@ impl Job {
         }
     }
 
+    /// Whether it is an operation or a call on a list that changes something.
+    pub fn writes(&self) -> bool {
+        match &self.work {
+            Work::Asked(asked) => !matches!(asked.action, AskedAction::Get),
+            Work::List(task) => task.writes(),
+            _ => false,
+        }
+    }
+
+    /// Forgets what came of it: it was done, and cannot be kept.
+    pub fn lose(&mut self) {
+        self.reset();
+        self.work = Work::Lost;
+    }
+
+    /// Whether nobody may be told what came of it.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.work, Work::Lost)
+    }
+
     /// The operation asked for, if it is one.
     pub fn operation(&self) -> Option<Operation<'_>> {
         let Work::Asked(asked) = &self.work else { return None };
@@ -434,7 +456,8 @@ impl Job {
             | Work::Scan(..)
             | Work::Errand(_)
             | Work::List(_)
-            | Work::Empty(_) => None,
+            | Work::Empty(_)
+            | Work::Lost => None,
         }
     }
 

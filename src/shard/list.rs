@@ -113,7 +113,8 @@ impl ListTask {
         self.hash == other.hash && self.namespace == other.namespace && self.key == other.key
     }
 
-    fn writes(&self) -> bool {
+    /// Whether it changes something.
+    pub fn writes(&self) -> bool {
         matches!(
             self.action,
             ListAction::Write(..)

@@ -17,6 +17,8 @@ mod job;
 mod list;
 mod list_call;
 mod mesh;
+#[cfg(test)]
+mod replay_tests;
 mod restore;
 
 pub use crate::doorbell::Doorbell;

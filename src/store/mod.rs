@@ -372,11 +372,6 @@ impl Store {
         self.spaces.empty(namespace);
     }
 
-    /// What a namespace holds.
-    pub fn namespace_stats(&self, namespace: Namespace) -> NamespaceStats {
-        self.spaces.stats(namespace)
-    }
-
     /// What the store holds and did.
     pub fn stats(&self) -> Stats {
         Stats {

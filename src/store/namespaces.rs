@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 
+use super::Store;
 use super::entry::SPACES_MAX;
 use crate::op::Namespace;
 
@@ -186,6 +187,18 @@ impl Spaces {
         (self.spaces.capacity() * size_of::<Space>()
             + self.free.capacity() * size_of::<u32>()
             + self.present.capacity() * MAP_SLOT_BYTES * 8 / 7) as u64
+    }
+}
+
+impl Store {
+    /// What a namespace holds.
+    pub fn namespace_stats(&self, namespace: Namespace) -> NamespaceStats {
+        self.spaces.stats(namespace)
+    }
+
+    /// What all namespaces hold.
+    pub fn total(&self) -> NamespaceStats {
+        self.spaces.total()
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod durable;
 pub mod malformed;
 pub mod node;
 pub mod process;

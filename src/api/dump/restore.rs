@@ -198,6 +198,11 @@ impl Restore {
         self.is_reading() || self.stage == Stage::Writing && self.may_hand_out() && !self.cursor.is_over
     }
 
+    /// Whether the next piece may be an operation that writes.
+    pub fn writes_next(&self) -> bool {
+        self.stage == Stage::Writing && self.may_hand_out() && self.budget > 0 && !self.cursor.is_over
+    }
+
     fn may_hand_out(&self) -> bool {
         self.outstanding < PIECES_MAX && self.refused.is_none()
     }

@@ -296,6 +296,12 @@ impl Order {
         Ok(Asked { key, what })
     }
 
+    /// Whether the next piece is an operation that writes.
+    pub(in super::super) fn writes_next(&self) -> bool {
+        let writes = |what: &What| matches!(what, What::Put { .. } | What::Delete);
+        matches!(&self.stage, Stage::Asked(asked) if self.app.is_some() && writes(&asked.what))
+    }
+
     /// The next piece, if there is one.
     pub(in super::super) fn next(&mut self) -> Option<Piece<'_>> {
         if let Some(name) = self.name.take() {
@@ -441,9 +447,9 @@ impl Order {
                 }
             }
             ListOutcome::StoreFull => Answer::Refused(Problem::StoreFull),
+            ListOutcome::JournalFull => Answer::Refused(Problem::JournalFull),
+            ListOutcome::JournalFailed => Answer::Refused(Problem::JournalFailed),
             ListOutcome::TooLarge => Answer::Refused(Problem::ListTooLarge(self.value_bytes_max)),
-            ListOutcome::JournalFull => Answer::Refused(Problem::StoreFull),
-            ListOutcome::JournalFailed => Answer::Refused(Problem::Busy),
         });
     }
 

@@ -74,6 +74,11 @@ impl Connection {
     /// Its deadline has passed: a slow request is told, everything else ends silently.
     pub fn timed_out(&mut self, core: &mut Core, id: u32) -> Life {
         match (self.deadline, &self.intake) {
+            // It is not the client that is slow.
+            (Deadline::Write, _) if self.is_held => {
+                self.set_deadline(core, true);
+                Life::Open
+            }
             (Deadline::Idle, _) if self.queue.is_some() => {
                 self.set_deadline(core, true);
                 Life::Open

@@ -10,7 +10,7 @@ use super::{Connection, Intake, Life, Stage, State};
 use crate::api::{Call, Decoded, Gather, Problem, Tail, Work, Wrote};
 use crate::http::{Method, Request, Version, response};
 use crate::memory::Reservation;
-use crate::net::core::Core;
+use crate::net::core::{Core, Errand};
 use crate::net::output::{Backlog, Written};
 use crate::net::socket::Socket;
 use crate::shard::{Job, Ticket};
@@ -25,13 +25,20 @@ impl Connection {
     /// Executes and answers what is at the front of the queue, and writes once.
     pub fn answer(&mut self, core: &mut Core, id: u32) -> Life {
         let mut progress = false;
-        if let Some(backlog) = self.backlog.as_mut() {
+        if let Some(backlog) = self.backlog.as_mut()
+            && core.is_kept(self.gate)
+        {
+            // Until now it was not the client that was slow.
+            progress = std::mem::take(&mut self.is_held);
             match backlog.flush(&mut self.stream) {
                 Ok(Written::All) => {
-                    self.backlog = None;
+                    self.backlog
+                        .take()
+                        .into_iter()
+                        .for_each(|backlog| core.buffers.give_back_backlog(backlog));
                     progress = true;
                 }
-                Ok(Written::Part(sent)) => progress = sent > 0 || self.stream.take_progress(),
+                Ok(Written::Part(sent)) => progress |= sent > 0 || self.stream.take_progress(),
                 Err(_) => return Life::Over,
             }
         }
@@ -43,6 +50,9 @@ impl Connection {
         let result = self.execute(core, id, &mut scratch);
         if self.held > 0 {
             self.dispatch(core, id);
+        }
+        if core.shard.is_journalled() {
+            self.hold_output(!scratch.is_empty(), core, id);
         }
         let result = result.and_then(|()| self.send(&mut scratch, Tail::None));
         scratch.clear();
@@ -78,6 +88,7 @@ impl Connection {
         id: u32,
         scratch: &mut Vec<u8>,
     ) -> io::Result<()> {
+        let is_journalled = core.shard.is_journalled();
         while self.backlog.is_none()
             && let Some(slot) = self.queue.as_mut().and_then(|queue| queue.get_mut(*answered))
         {
@@ -108,8 +119,14 @@ impl Connection {
                     Tail::None
                 }
                 (State::Ready, Some(Call::Page(page))) => {
-                    core.api.page(request, head, *page, close, scratch);
+                    core.api.page(request, head, *page, core.shard.health(), close, scratch);
                     Tail::None
+                }
+                (State::Ready, Some(Call::Key(call)))
+                    if is_journalled && !call.verb.reads() && !core.takes_writes() =>
+                {
+                    self.pause(core, id);
+                    return Ok(());
                 }
                 (State::Ready, Some(Call::Key(call))) => {
                     let payload = slot.body.payload(block);
@@ -162,7 +179,10 @@ impl Connection {
                             return Ok(());
                         }
                     }
-                    hand_out(gather, ticket, core);
+                    if hand_out(gather, ticket, core) {
+                        self.pause(core, id);
+                        return Ok(());
+                    }
                     if gather.is_stream() && request.method != Method::Head {
                         let to = (&mut self.stream, &mut self.backlog);
                         if !stream(gather, (request, head, close), ticket, core, to, scratch)? {
@@ -186,7 +206,17 @@ impl Connection {
                 Tail::Decode(decode) => Some(decode),
                 Tail::None if scratch.len() < SCRATCH_BYTES => None,
                 tail => {
-                    send(&mut self.stream, &mut self.backlog, scratch, tail)?;
+                    if is_journalled {
+                        let tail = tail.gather(scratch);
+                        self.gate = self.gate.max(core.gate());
+                        if !core.is_kept(self.gate) {
+                            self.is_held = true;
+                            self.backlog.get_or_insert_with(|| core.buffers.backlog());
+                        }
+                        send(&mut self.stream, &mut self.backlog, scratch, tail)?;
+                    } else {
+                        send(&mut self.stream, &mut self.backlog, scratch, tail)?;
+                    }
                     if let (Some(backlog), Some(made)) = (&mut self.backlog, made) {
                         backlog.hold(made);
                     }
@@ -236,9 +266,15 @@ impl Connection {
         let slot = self.queue.as_mut().and_then(|queue| queue.get_mut(number));
         match slot.map(|slot| &mut slot.state) {
             Some(state @ State::Asked(_)) => {
-                *state = State::Answered(job);
+                *state = match job.is_lost() {
+                    true => State::Refused(Problem::JournalFailed),
+                    false => State::Answered(job),
+                };
                 self.asked -= 1;
                 return;
+            }
+            Some(state @ State::Gathering(_)) if job.is_lost() => {
+                *state = State::Refused(Problem::JournalFailed);
             }
             Some(State::Gathering(gather)) => {
                 let piece = job.ticket.piece;
@@ -296,9 +332,10 @@ fn stream(
         match gather.write(&mut core.api, request, head, close, scratch) {
             Wrote::Nothing => return Ok(false),
             Wrote::Last => return Ok(true),
-            Wrote::Part => hand_out(gather, ticket, core),
+            Wrote::Part => drop(hand_out(gather, ticket, core)),
         }
-        if scratch.len() >= SCRATCH_BYTES {
+        // With a journal it is the end of the step that decides what may go.
+        if scratch.len() >= SCRATCH_BYTES && !core.shard.is_journalled() {
             send(stream, backlog, scratch, Tail::None)?;
             if backlog.is_some() {
                 return Ok(false);
@@ -309,9 +346,13 @@ fn stream(
 }
 
 /// Hands out the pieces of a request that several cores work on. Pieces for this core are done at
-/// once, but for scans, which take turns.
-fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) {
-    while let Some(piece) = gather.next() {
+/// once, but for scans, which take turns. True when it stops before a write that is not taken now.
+fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) -> bool {
+    loop {
+        if core.shard.is_journalled() && gather.writes_next() && !core.takes_writes() {
+            return true;
+        }
+        let Some(piece) = gather.next() else { return false };
         let (index, owner) = (piece.index, piece.shard);
         let ticket = Ticket { piece: index, ..ticket };
         let is_local = owner == core.mesh.me();
@@ -350,13 +391,13 @@ fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) {
                 let mut job = core.mesh.job();
                 job.ask_errand(ticket, export);
                 if is_local {
-                    core.scans.push_back((owner, job));
+                    core.scans.push_back(Errand { asker: owner, job, gate: 0 });
                 } else {
                     core.mesh.ask(owner, job);
                 }
             }
             Work::Errand(mut errand) if is_local => {
-                core.api.perform(&mut *errand);
+                core.perform(&mut *errand);
                 gather.accept_errand(errand);
             }
             Work::Errand(errand) => {
@@ -368,7 +409,7 @@ fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) {
                 let mut job = core.mesh.job();
                 job.ask_scan(ticket, namespace, scan, asker);
                 if is_local {
-                    core.scans.push_back((owner, job));
+                    core.scans.push_back(Errand { asker: owner, job, gate: 0 });
                 } else {
                     core.mesh.ask(owner, job);
                 }

@@ -13,6 +13,7 @@ mod delivery;
 mod dispatch;
 mod handshake;
 mod intake;
+mod kept;
 
 use std::collections::VecDeque;
 
@@ -136,6 +137,13 @@ pub struct Connection {
     backlog: Option<Box<Backlog>>,
     /// What of it is counted among the reactor's buffers.
     backlog_bytes: u64,
+    /// The journal must have kept what has this number before any output goes.
+    gate: u64,
+    /// The output waits for that, and is in the reactor's list with this number.
+    is_held: bool,
+    listed_gate: u64,
+    /// It has stopped before a write, and is in the reactor's list of those.
+    is_paused: bool,
     /// It is among the reactor's stalls since then; 0 is not.
     stalled_since_ms: u64,
     remembered: Remembered,
@@ -194,6 +202,10 @@ impl Connection {
             continue_due: false,
             backlog: None,
             backlog_bytes: 0,
+            gate: 0,
+            is_held: false,
+            listed_gate: 0,
+            is_paused: false,
             stalled_since_ms: 0,
             remembered: Remembered::of_peer(trusted_uid),
             readable: true,
@@ -249,11 +261,11 @@ impl Connection {
     /// Whether another turn would find something to do without hearing from the system first.
     pub fn is_runnable(&self) -> bool {
         if self.backlog.is_some() {
-            return self.stream.is_paused();
+            return self.stream.is_paused() && !self.is_held;
         }
         match self.stage {
             Stage::Lingering { .. } => self.readable,
-            _ if self.wants_turn() => true,
+            _ if !self.is_paused && self.wants_turn() => true,
             _ => self.waiting_requests() < CONNECTION_HOPS_MAX && (self.can_read() || self.has_unparsed()),
         }
     }

@@ -1,0 +1,423 @@
+//! Compaction: the live set is written down anew, and the log before it goes.
+//!
+//! A segment is begun, then the shards are asked for their live sets, which they bring through the same rings
+//! as their changes. When all have ended, the log is made durable as far as it was written then, since the
+//! live set may show what stands there; then the live set is, then the manifest names it. Until that moment
+//! the old live set and the whole log count, so an interruption at any step loses nothing but the work.
+//!
+//! The folder takes at most three times the live set and two segments: compaction begins at one and a half,
+//! the new live set adds one, and the log may take the rest meanwhile. When it has, the shards' writes are
+//! held back until the live set is down.
+
+use std::io;
+use std::sync::Arc;
+
+use super::chore::Chore;
+use super::disk::{DiskFile, is_full, write_all};
+use super::files::{Begun, begin};
+use super::manifest::{Manifest, Part, base_name, log_name};
+use super::record::array;
+use super::segment::{FILE_HEAD_BYTES, Group, Kind};
+use super::tap::Source;
+use super::writer::{Alone, Next, Writer};
+use crate::clock::Now;
+
+/// After an attempt that found the disk full.
+const RETRY_MS: u64 = 10_000;
+
+/// How compaction is.
+#[derive(Debug)]
+pub(super) struct Compaction {
+    /// Bytes of the live set that counts.
+    bytes: u64,
+    /// What it took for each byte that the shards had reported.
+    ratio: f64,
+    /// The newest live set that was asked for.
+    number: u64,
+    /// The generation of the newest attempt.
+    generation: u64,
+    /// Parts that are being made durable.
+    syncs: u32,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle {
+        not_before_ms: u64,
+    },
+    Gathering(Box<Gathering>),
+    /// All is written; the log has to be durable up to this group, and every part.
+    Syncing {
+        manifest: Box<Manifest>,
+        file: Arc<dyn DiskFile>,
+        through: u64,
+    },
+    Switching {
+        manifest: Box<Manifest>,
+    },
+}
+
+/// A live set while it is written.
+#[derive(Debug)]
+struct Gathering {
+    generation: u64,
+    /// What the manifest will say of the log.
+    log_first: u64,
+    sequence: u64,
+    version_max: u64,
+    shards: Vec<Shard>,
+    parts: Vec<Part>,
+    file: Arc<dyn DiskFile>,
+    offset: u64,
+    group: Group,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shard {
+    Asked,
+    Begun,
+    Ended,
+}
+
+impl Compaction {
+    /// Nothing is under way; the live set of this generation counts, and takes so many bytes.
+    pub(super) fn new(generation: u64, bytes: u64) -> Compaction {
+        let state = State::Idle { not_before_ms: 0 };
+        Compaction { bytes, ratio: 1.0, number: 0, generation, syncs: 0, state }
+    }
+
+    /// A shard begins a live set.
+    pub(super) fn begins(&mut self, shard: usize, number: &[u8]) {
+        let is_wanted = u64::from_le_bytes(array(number)) == self.number;
+        if let State::Gathering(gathering) = &mut self.state
+            && is_wanted
+            && gathering.shards[shard] == Shard::Asked
+        {
+            gathering.shards[shard] = Shard::Begun;
+        }
+    }
+
+    /// Where a shard's live set goes now, if anywhere.
+    #[inline]
+    pub(super) fn group(&mut self, shard: usize) -> Option<&mut Group> {
+        match &mut self.state {
+            State::Gathering(gathering) if gathering.shards[shard] == Shard::Begun => {
+                Some(&mut gathering.group)
+            }
+            _ => None,
+        }
+    }
+
+    /// A shard's live set is complete.
+    pub(super) fn ends(&mut self, shard: usize) {
+        if let State::Gathering(gathering) = &mut self.state
+            && gathering.shards[shard] == Shard::Begun
+        {
+            gathering.shards[shard] = Shard::Ended;
+        }
+    }
+
+    /// Bytes that wait to be written.
+    #[inline]
+    pub(super) fn group_length(&self) -> u64 {
+        match &self.state {
+            State::Gathering(gathering) => gathering.group.length(),
+            _ => 0,
+        }
+    }
+
+    /// Whether compaction waits for the log to be durable.
+    pub(super) fn wants_sync(&self) -> bool {
+        matches!(self.state, State::Syncing { .. })
+    }
+
+    pub(super) fn due_at_ms(&self, now: Now) -> Option<u64> {
+        match self.state {
+            State::Idle { not_before_ms } if not_before_ms > now.unix_ms => Some(not_before_ms),
+            _ => None,
+        }
+    }
+
+    fn is_gathering(&self) -> bool {
+        matches!(self.state, State::Gathering(_))
+    }
+
+    /// Bytes of a new live set, as far as it is written.
+    fn new_bytes(&self) -> u64 {
+        match &self.state {
+            State::Idle { .. } => 0,
+            State::Gathering(gathering) => {
+                gathering.parts.iter().map(|part| part.length).sum::<u64>() + gathering.offset
+            }
+            State::Syncing { manifest, .. } | State::Switching { manifest } => bytes_of(manifest),
+        }
+    }
+}
+
+fn bytes_of(manifest: &Manifest) -> u64 {
+    manifest.parts.iter().map(|part| part.length).sum()
+}
+
+impl Writer {
+    /// Begins a compaction if it is time, and brings one on that was begun.
+    pub(super) fn compact(&mut self, now: Now) -> io::Result<()> {
+        match &self.compaction.state {
+            State::Idle { not_before_ms } => {
+                if now.unix_ms >= *not_before_ms && self.is_compaction_due() && self.group.is_empty() {
+                    self.begin_base(now)?;
+                }
+            }
+            State::Gathering(gathering) => {
+                if gathering.shards.iter().all(|shard| *shard == Shard::Ended) {
+                    self.end_base(now)?;
+                }
+            }
+            State::Syncing { through, .. } if self.synced >= *through && self.compaction.syncs == 0 => {
+                self.switch();
+            }
+            State::Syncing { .. } | State::Switching { .. } => {}
+        }
+        self.hold_if_behind();
+        Ok(())
+    }
+
+    /// What the live set would take, as far as it is known.
+    fn live_bytes(&self) -> u64 {
+        match self.reported_bytes() {
+            0 => self.compaction.bytes,
+            bytes => (bytes as f64 * self.compaction.ratio) as u64,
+        }
+    }
+
+    fn reported_bytes(&self) -> u64 {
+        self.sources.iter().map(Source::live_bytes).sum()
+    }
+
+    fn is_compaction_due(&self) -> bool {
+        let live = self.live_bytes();
+        self.compaction.bytes + self.log_bytes() >= live + live / 2 + self.segment_bytes / 2
+    }
+
+    /// Whether the folder may grow by another segment.
+    pub(super) fn may_grow(&self) -> bool {
+        let log: u64 = self.older.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.log.room;
+        let present = self.compaction.bytes + log + self.compaction.new_bytes();
+        !self.compaction.is_gathering()
+            || present + self.segment_bytes <= 3 * self.live_bytes() + 2 * self.segment_bytes
+    }
+
+    /// Changes wait if the segment is nearly used up and there may not be another before the live set is
+    /// down.
+    fn hold_if_behind(&mut self) {
+        let left = self.log.room.saturating_sub(self.log.offset);
+        let has_next = matches!(self.next, Next::Ready(..) | Next::Short(..));
+        self.hold(self.compaction.is_gathering() && !has_next && left < self.segment_bytes / 4);
+    }
+
+    fn begin_base(&mut self, now: Now) -> io::Result<()> {
+        // One for each attempt, so that what is left of one never has the name of a part of the next.
+        let generation = self.compaction.generation + 1;
+        if !matches!(self.next, Next::Ready(..) | Next::Short(..)) {
+            return Ok(());
+        }
+        self.compaction.generation = generation;
+        let Some(Begun { file, mark, sealer }) = self.begin_part(generation, 0, now)? else { return Ok(()) };
+        if !self.rotate()? {
+            return Ok(());
+        }
+        self.compaction.number += 1;
+        self.compaction.state = State::Gathering(Box::new(Gathering {
+            generation,
+            log_first: self.log.number,
+            sequence: self.written,
+            version_max: self.version_max,
+            shards: vec![Shard::Asked; self.sources.len()],
+            parts: Vec::new(),
+            file,
+            offset: FILE_HEAD_BYTES as u64,
+            group: Group::new(mark, sealer, 1, 0),
+        }));
+        self.sources.iter().for_each(|source| source.want_base(self.compaction.number));
+        self.ring_all();
+        Ok(())
+    }
+
+    /// A part of the live set. None if the disk is full.
+    fn begin_part(&mut self, generation: u64, part: u64, now: Now) -> io::Result<Option<Begun>> {
+        let name = base_name(generation, part);
+        match begin(&*self.disk, &name, (Kind::Base, part, generation), &self.keys, 0) {
+            Ok(begun) => Ok(Some(begun)),
+            Err(error) if is_full(&error) => {
+                self.abort_base(now);
+                self.give_out(Chore::Remove { names: vec![name] });
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes what was gathered of the live set. False if the record that stands alone has to wait.
+    pub(super) fn write_base(&mut self, now: Now) -> io::Result<bool> {
+        let State::Gathering(gathering) = &mut self.compaction.state else { return Ok(true) };
+        if !gathering.group.is_empty() {
+            let result = gathering.write_group(false);
+            self.wrote_base(result, now)?;
+        }
+        Ok(true)
+    }
+
+    pub(super) fn write_base_alone(&mut self, alone: &Alone, now: Now) -> io::Result<bool> {
+        let State::Gathering(gathering) = &mut self.compaction.state else { return Ok(true) };
+        let value = alone.value.as_deref().unwrap_or_default();
+        let length = gathering.group.length_alone(&alone.head, value);
+        let (file, offset) = (gathering.file.clone(), gathering.offset);
+        let result = gathering
+            .group
+            .write_alone(&alone.head, value, 0, |bytes, at| write_all(&*file, bytes, offset + at))
+            .map(|()| gathering.wrote(length));
+        self.wrote_base(result, now)?;
+        Ok(true)
+    }
+
+    /// What has come of writing to a part: goes on to the next if it is long enough.
+    fn wrote_base(&mut self, result: io::Result<()>, now: Now) -> io::Result<()> {
+        match result {
+            Ok(()) => {}
+            Err(error) if is_full(&error) => {
+                self.abort_base(now);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        let State::Gathering(gathering) = &self.compaction.state else { return Ok(()) };
+        if gathering.offset < self.segment_bytes {
+            return Ok(());
+        }
+        let (generation, part) = (gathering.generation, gathering.parts.len() as u64 + 1);
+        let Some(begun) = self.begin_part(generation, part, now)? else { return Ok(()) };
+        let State::Gathering(gathering) = &mut self.compaction.state else { return Ok(()) };
+        let full = gathering.turn_to(begun);
+        self.compaction.syncs += 1;
+        self.give_out(Chore::SyncBase { file: full });
+        Ok(())
+    }
+
+    /// All shards have ended: closes the live set, and asks for the log to be durable.
+    fn end_base(&mut self, now: Now) -> io::Result<()> {
+        let State::Gathering(gathering) = &mut self.compaction.state else { return Ok(()) };
+        let result = gathering.write_group(true);
+        match result {
+            Ok(()) => {}
+            Err(error) if is_full(&error) => {
+                self.abort_base(now);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        gathering.end_part();
+        let mut manifest = self.manifest.clone();
+        manifest.generation = gathering.generation;
+        manifest.parts = std::mem::take(&mut gathering.parts);
+        manifest.log_first = gathering.log_first;
+        manifest.sequence = gathering.sequence;
+        manifest.version_max = gathering.version_max;
+        let file = gathering.file.clone();
+        // With the files before these goes what the older keys are for: all that stays was begun by this
+        // process, under the newest.
+        manifest.keys.drain(..manifest.keys.len().saturating_sub(1));
+        self.compaction.state = State::Syncing { manifest: Box::new(manifest), file, through: self.written };
+        Ok(())
+    }
+
+    fn switch(&mut self) {
+        let idle = State::Idle { not_before_ms: 0 };
+        let State::Syncing { manifest, file, .. } = std::mem::replace(&mut self.compaction.state, idle)
+        else {
+            return;
+        };
+        let generation = self.manifest.generation;
+        let old_parts = (0..self.manifest.parts.len() as u64).map(|part| base_name(generation, part));
+        let old_log = self.older.iter().filter(|(number, _)| *number < manifest.log_first);
+        let stale = old_parts.chain(old_log.map(|(number, _)| log_name(*number))).collect();
+        self.give_out(Chore::Switch { manifest: (*manifest).clone(), last_part: file, stale });
+        self.compaction.state = State::Switching { manifest };
+    }
+
+    /// A part of the live set is durable, or is not.
+    pub(super) fn base_synced(&mut self, result: io::Result<()>, now: Now) -> io::Result<()> {
+        self.compaction.syncs -= 1;
+        match result {
+            Err(error) if is_full(&error) => {
+                self.abort_base(now);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// The new live set counts. Or it does not, the disk being full, or it is unknown which does: an error.
+    pub(super) fn switched(&mut self, result: io::Result<bool>, now: Now) -> io::Result<()> {
+        if !result? {
+            self.abort_base(now);
+            return Ok(());
+        }
+        let idle = State::Idle { not_before_ms: 0 };
+        if let State::Switching { manifest } = std::mem::replace(&mut self.compaction.state, idle) {
+            self.older.retain(|(number, _)| *number >= manifest.log_first);
+            self.manifest = *manifest;
+            self.compaction.bytes = bytes_of(&self.manifest);
+            let reported = self.reported_bytes();
+            if reported > 0 {
+                self.compaction.ratio = self.compaction.bytes as f64 / reported as f64;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives an attempt up, because the disk is full. What it has written is removed.
+    pub(super) fn abort_base(&mut self, now: Now) {
+        let idle = State::Idle { not_before_ms: now.unix_ms + RETRY_MS };
+        let (generation, parts) = match std::mem::replace(&mut self.compaction.state, idle) {
+            State::Idle { .. } => return,
+            State::Gathering(gathering) => (gathering.generation, gathering.parts.len() + 1),
+            State::Syncing { manifest, .. } | State::Switching { manifest } => {
+                (manifest.generation, manifest.parts.len())
+            }
+        };
+        let names = (0..parts as u64).map(|part| base_name(generation, part)).collect();
+        self.give_out(Chore::Remove { names });
+    }
+
+    /// Gives an attempt up for good, because the node ends.
+    pub(super) fn abandon_base(&mut self, now: Now) {
+        self.abort_base(now);
+        self.compaction.state = State::Idle { not_before_ms: u64::MAX };
+    }
+}
+
+impl Gathering {
+    fn write_group(&mut self, closes: bool) -> io::Result<()> {
+        let bytes = self.group.finish(0, closes);
+        write_all(&*self.file, bytes, self.offset)?;
+        self.wrote(self.group.length());
+        Ok(())
+    }
+
+    fn wrote(&mut self, length: u64) {
+        self.offset += length;
+        self.group.begin(self.group.sequence() + 1);
+    }
+
+    fn end_part(&mut self) {
+        self.parts.push(Part { length: self.offset, last_sequence: self.group.sequence() - 1 });
+    }
+
+    /// Goes on in another file. Answers the one that is whole.
+    fn turn_to(&mut self, begun: Begun) -> Arc<dyn DiskFile> {
+        self.end_part();
+        self.offset = FILE_HEAD_BYTES as u64;
+        self.group.turn_to(begun.mark, begun.sealer);
+        std::mem::replace(&mut self.file, begun.file)
+    }
+}

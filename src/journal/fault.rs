@@ -1,0 +1,42 @@
+//! Mistakes that can be made on purpose, to see whether the simulation finds them. Outside the tests none is
+//! ever made, and the questions cost nothing.
+
+/// A mistake.
+#[cfg_attr(not(test), allow(dead_code))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The log is taken for synced without having been.
+    SyncSkipped,
+    /// Under `always` the answer does not wait for the sync.
+    AcknowledgedEarly,
+    /// A record is believed whatever its CRC.
+    CrcUnchecked,
+    /// The names in the folder are not synced when a segment begins.
+    FolderNotSynced,
+    /// The live set is not synced before the manifest names it.
+    BaseNotSynced,
+}
+
+/// Whether this mistake is to be made.
+#[cfg(not(test))]
+#[inline]
+pub(super) const fn is_planted(_fault: Fault) -> bool {
+    false
+}
+
+#[cfg(test)]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether this mistake is to be made.
+#[cfg(test)]
+pub(super) fn is_planted(fault: Fault) -> bool {
+    PLANTED.get() == Some(fault)
+}
+
+/// Makes a mistake from now on, in this thread.
+#[cfg(test)]
+pub(super) fn plant(fault: Option<Fault>) {
+    PLANTED.set(fault);
+}

@@ -1,0 +1,508 @@
+//! What was answered is still there: after an orderly end and after `kill -9`, in every mode of syncing, with
+//! another number of workers; and what a folder that cannot be used is answered with.
+
+mod common;
+
+use std::io::Write;
+
+use common::durable::{End, Folder, end, wait_until_ready};
+use common::{Client, Node, Random, Response, chunked, kv, token};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+/// A key that is good for sealing.
+const KEY: &str = "a private key of more than thirty-two bytes";
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn post(client: &mut Client, path: &str, body: &Value) -> Response {
+    client.call("POST", path, &[], body.to_string().as_bytes())
+}
+
+/// What a client saw of a key: all that has to be the same after a restart.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    path: String,
+    status: u16,
+    body: Vec<u8>,
+    fields: Vec<(&'static str, Option<String>)>,
+}
+
+fn see(client: &mut Client, path: &str) -> Seen {
+    let got = client.call("GET", path, &[("Accept-Encoding", "gzip, zstd")], b"");
+    let fields = ["ETag", "Last-Modified", "Content-Type", "Content-Encoding"]
+        .map(|name| (name, got.field(name).map(str::to_owned)));
+    Seen { path: path.to_owned(), status: got.status, body: got.body, fields: fields.into() }
+}
+
+/// What a node was given, and what it has to remember.
+struct Given {
+    seen: Vec<Seen>,
+    /// Keys that expire at these seconds of the wall clock.
+    deadlines: Vec<(String, u64)>,
+    fencing_token: u64,
+    leased_token: u64,
+    app: Value,
+    dropped_app: Value,
+    api_key: Value,
+    revoked: Value,
+    lists: Vec<(String, Value)>,
+}
+
+fn fence(response: &Response) -> u64 {
+    response.expect_field("X-Fencing-Token").parse().expect("a number")
+}
+
+/// Gives a node some of everything.
+fn give(node: &Node) -> Given {
+    let mut root = node.client();
+    let mut random = Random::seeded(8);
+    let mut paths = Vec::new();
+    let mut path = |key: &[u8]| {
+        paths.push(kv(key));
+        kv(key)
+    };
+    root.put(&path(b"plain"), "value").expect(201);
+    root.put(&path(b"twice"), "first").expect(201);
+    root.put(&kv("twice"), "second").expect(200);
+    root.put(&path(b"empty"), "").expect(201);
+    root.put(&path(&[0, 255, b'/', b'%', 10]), [0, 1, 254, 255]).expect(201);
+    root.put(&path(&[b'k'; 1_024]), "under a long key").expect(201);
+    root.put(&path(b"medium"), random.bytes(30_000)).expect(201);
+    root.put(&path(b"large"), random.bytes(700_000)).expect(201);
+    let body = chunked(&random.bytes(300_000), 10_000);
+    root.call("PUT", &path(b"chunked"), &[("Transfer-Encoding", "chunked")], &body).expect(201);
+    root.call("PUT", &path(b"typed"), &[("Content-Type", "application/json")], b"{}").expect(201);
+    let encoded = [("Content-Encoding", "gzip"), ("Content-Type", "text/plain")];
+    root.call("PUT", &path(b"encoded"), &encoded, &gzip(b"squeezed")).expect(201);
+    root.put(&path(b"deleted"), "x").expect(201);
+    root.delete(&kv("deleted")).expect(200);
+    root.put(&path(b"made again"), "old").expect(201);
+    root.delete(&kv("made again")).expect(200);
+    root.put(&kv("made again"), "new").expect(201);
+    root.put(&path(b"counter"), "41").expect(201);
+    root.patch(&kv("counter"), "increment").expect(200);
+    root.put(&path(b"decimal"), "1.5").expect(201);
+    root.patch(&kv("decimal"), r#"{"operation":"decrement","value":0.25}"#).expect(200);
+    root.put(&path(b"persisted"), "x").expect(201);
+    root.patch(&kv("persisted"), r#"{"operation":"ttl","value":1}"#).expect(200);
+    root.patch(&kv("persisted"), "persist").expect(200);
+    for number in 0..500 {
+        root.put(&path(format!("many/{number}").as_bytes()), format!("value {number}")).expect(201);
+    }
+
+    let mut deadlines = Vec::new();
+    root.call("PUT", &kv("ttl"), &[("X-TTL", "3600")], b"x").expect(201);
+    deadlines.push((kv("ttl"), token::now() + 3_600));
+    root.put(&format!("{}?ttl=1800", kv("put off")), "x").expect(201);
+    root.patch(&kv("put off"), r#"{"operation":"ttl","value":7200}"#).expect(200);
+    deadlines.push((kv("put off"), token::now() + 7_200));
+    root.put(&format!("{}?ttl=7200", kv("brought forward")), "x").expect(201);
+    root.patch(&kv("brought forward"), r#"{"operation":"ttl","value":900}"#).expect(200);
+    deadlines.push((kv("brought forward"), token::now() + 900));
+    root.put(&path(b"locked"), "mine").expect(201);
+    let fencing_token = fence(&root.patch(&kv("locked"), "lock").expect(200));
+    root.put(&path(b"leased"), "mine").expect(201);
+    let leased_token = fence(&root.patch(&kv("leased"), r#"{"operation":"lock","value":3600}"#).expect(200));
+    root.put(&path(b"unlocked"), "anybody's").expect(201);
+    root.patch(&kv("unlocked"), "lock").expect(200);
+    root.patch(&kv("unlocked"), "unlock").expect(200);
+
+    let make_app = |root: &mut Client, name: &str| {
+        post(root, "/apps", &json!({ "name": name })).expect(201).json()["data"].clone()
+    };
+    let app = make_app(&mut root, "shop");
+    let dropped_app = make_app(&mut root, "gone");
+    let mut writer = node.stranger().with_token(app["readwrite_token"].as_str().unwrap());
+    let mut doomed = node.stranger().with_token(dropped_app["readwrite_token"].as_str().unwrap());
+    for client in [&mut writer, &mut doomed] {
+        post(client, "/item/write", &json!({"key": "item", "value": 1.50})).expect(200);
+        post(client, "/item/write", &json!({"key": "other", "value": "text"})).expect(200);
+        client.delete("/item/delete?key=other").expect(200);
+    }
+    root.delete(&format!("/apps/{}", dropped_app["id"].as_str().unwrap())).expect(200);
+    let long: Vec<u32> = (0..5_000).collect();
+    let mut lists = vec![
+        ("short".to_owned(), json!(["b", 1, null, true])),
+        ("emptied".to_owned(), json!([])),
+        ("long".to_owned(), json!((0..6_000).filter(|value| *value != 77).collect::<Vec<u32>>())),
+    ];
+    post(&mut writer, "/list/write", &json!({"key": "short", "values": ["a", "b", 1]})).expect(200);
+    post(&mut writer, "/list/add", &json!({"key": "short", "values": [null, true, "b"]})).expect(200);
+    post(&mut writer, "/list/remove", &json!({"key": "short", "values": ["a"]})).expect(200);
+    post(&mut writer, "/list/write", &json!({"key": "emptied", "values": []})).expect(200);
+    post(&mut writer, "/list/write", &json!({"key": "long", "values": long})).expect(200);
+    post(&mut writer, "/list/remove", &json!({"key": "long", "values": [77]})).expect(200);
+    let more: Vec<u32> = (4_990..6_000).collect();
+    post(&mut writer, "/list/add", &json!({"key": "long", "values": more})).expect(200);
+    post(&mut writer, "/list/write", &json!({"key": "purged", "values": [1]})).expect(200);
+    post(&mut writer, "/list/purge", &json!({"key": "purged"})).expect(200);
+    lists.push(("purged".to_owned(), Value::Null));
+
+    let make_key = |root: &mut Client, name: &str| {
+        post(root, "/api/keys", &json!({"name": name, "grants": ["kv:read"]})).expect(201).json()
+    };
+    let (api_key, revoked) = (make_key(&mut root, "kept"), make_key(&mut root, "revoked"));
+    let of = |key: &Value| format!("/api/keys/{}", key["id"].as_str().unwrap());
+    root.patch(&of(&api_key), r#"{"name":"renamed"}"#).expect(200);
+    root.delete(&of(&revoked)).expect(200);
+
+    let seen = paths.iter().map(|path| see(&mut root, path)).collect();
+    Given { seen, deadlines, fencing_token, leased_token, app, dropped_app, api_key, revoked, lists }
+}
+
+/// Checks that a node has all of it, changing nothing but two locks, of which the next check is told.
+fn check(node: &Node, given: &mut Given) {
+    let mut root = node.client();
+    for seen in &given.seen {
+        assert_eq!(&see(&mut root, &seen.path), seen);
+    }
+    for (path, deadline) in &given.deadlines {
+        let left: u64 = root.get(path).expect(200).expect_field("X-TTL").parse().unwrap();
+        let at = token::now() + left;
+        assert!(at.abs_diff(*deadline) <= 2, "{path} expires at {at}, not at {deadline}");
+    }
+    assert_eq!(root.get(&kv("persisted")).expect(200).field("X-TTL"), None);
+
+    // Locks hold, their tokens open them, and new tokens are above.
+    for (key, fencing_token) in [("locked", given.fencing_token), ("leased", given.leased_token)] {
+        root.put(&kv(key), "theirs").expect(409);
+        root.delete(&kv(key)).expect(409);
+        let shown = fencing_token.to_string();
+        let wrong = (fencing_token + 1).to_string();
+        root.call("PUT", &kv(key), &[("X-Fencing-Token", &wrong)], b"theirs").expect(409);
+        root.call("PATCH", &kv(key), &[("X-Fencing-Token", &shown)], b"unlock").expect(200);
+        root.patch(&kv(key), "unlock").expect(409);
+    }
+    let again = fence(&root.patch(&kv("locked"), "lock").expect(200));
+    let leased = fence(&root.patch(&kv("leased"), r#"{"operation":"lock","value":3600}"#).expect(200));
+    let highest = given.fencing_token.max(given.leased_token);
+    assert!(again > highest && leased > highest, "{again} and {leased} are not above {highest}");
+    (given.fencing_token, given.leased_token) = (again, leased);
+
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let mut reader = node.stranger().with_token(&text(&given.app["read_token"]));
+    let item = reader.get("/item/read?key=item").expect(200);
+    assert!(item.text().contains("1.5"), "{item}");
+    reader.get("/item/read?key=other").expect(404);
+    for (name, values) in &given.lists {
+        let read = reader.get(&format!("/list/read?key={name}"));
+        match values {
+            Value::Null => assert_eq!(read.status, 404, "{read}"),
+            values => assert_eq!(&read.expect(200).json()["data"], values, "{name}"),
+        }
+    }
+    post(&mut reader, "/item/write", &json!({"key": "item", "value": 2})).expect(403);
+    for name in ["read_token", "readwrite_token"] {
+        let mut gone = node.stranger().with_token(&text(&given.dropped_app[name]));
+        gone.get("/item/read?key=item").expect(401);
+    }
+    let apps = root.get("/apps").expect(200).json();
+    let names: Vec<_> = apps["data"].as_array().unwrap().iter().map(|app| text(&app["name"])).collect();
+    assert_eq!(names, ["default", "shop"], "{apps}");
+
+    // On every worker.
+    for _ in 0..8 {
+        node.stranger().with_token(&text(&given.api_key["key"])).get(&kv("plain")).expect(200);
+        node.stranger().with_token(&text(&given.revoked["key"])).get(&kv("plain")).expect(401);
+    }
+    let keys = root.get("/api/keys").expect(200).json();
+    let of = |key: &Value| (text(&key["id"]), text(&key["name"]));
+    let listed: Vec<_> = keys["keys"].as_array().unwrap().iter().map(of).collect();
+    assert!(listed.contains(&(text(&given.api_key["id"]), "renamed".into())), "{keys}");
+    let listed = root.get("/api/kv?prefix=many/&limit=1000").expect(200).json();
+    assert_eq!(listed["keys"].as_array().unwrap().len(), 500);
+}
+
+/// Gives a node everything, ends it, and checks it on nodes with other numbers of workers, which end as well.
+fn survives(folder: &Folder, how: End) {
+    let node = folder.start(2);
+    let mut given = give(&node);
+    check(&node, &mut given);
+    end(node, how);
+    for workers in [2, 3, 1] {
+        let node = folder.start(workers);
+        check(&node, &mut given);
+        let stderr = end(node, how);
+        assert!(!stderr.contains("ERROR"), "{stderr}");
+    }
+    // And what is written after a restart.
+    let node = folder.start(2);
+    let mut client = node.client();
+    let before = client.get(&kv("plain")).expect_field("ETag").to_owned();
+    client.put(&kv("plain"), "other bytes").expect(200);
+    let after = client.get(&kv("plain")).expect_field("ETag").to_owned();
+    assert_ne!(before, after);
+    end(node, how);
+    let node = folder.start(2);
+    let got = node.client().get(&kv("plain")).expect(200);
+    assert_eq!((got.text(), got.expect_field("ETag")), ("other bytes".to_owned(), &*after));
+}
+
+#[test]
+fn everything_survives_an_orderly_end() {
+    for mode in ["always", "everysec", "never"] {
+        survives(&Folder::new(mode), End::Told);
+    }
+}
+
+#[test]
+fn everything_that_is_synced_before_the_answer_survives_kill_9() {
+    survives(&Folder::new("always"), End::Killed);
+}
+
+#[test]
+fn everything_that_is_written_before_the_answer_survives_kill_9() {
+    survives(&Folder::new("everysec"), End::Killed);
+}
+
+#[test]
+fn everything_survives_kill_9_where_the_system_decides_when_to_sync() {
+    survives(&Folder::new("never"), End::Killed);
+}
+
+#[test]
+fn a_sealed_folder_survives_and_shows_nothing() {
+    let folder = Folder::new("everysec").sealed(KEY);
+    survives(&folder, End::Killed);
+    let files = folder.bytes();
+    assert!(files.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > 1_000_000, "{}", files.len());
+    for clear in ["plain", "other bytes", "made again", "under a long key", "many/", "shop", "renamed", KEY] {
+        for (name, bytes) in &files {
+            let found = bytes.windows(clear.len()).position(|window| window == clear.as_bytes());
+            assert_eq!(found, None, "{clear:?} stands in {name}");
+        }
+    }
+    // An open folder does show them: the look can find something.
+    let open = Folder::new("everysec");
+    let node = open.start(1);
+    node.client().put(&kv("plain"), "other bytes").expect(201);
+    end(node, End::Told);
+    let shows = |clear: &[u8]| {
+        open.bytes().iter().any(|(_, bytes)| bytes.windows(clear.len()).any(|window| window == clear))
+    };
+    assert!(shows(b"plain") && shows(b"other bytes"));
+}
+
+/// What a node says that does not start on a folder.
+#[track_caller]
+fn refused(folder: &Folder, code: i32, says: &[&str]) {
+    let ended = Node::start_in_vain(|setup| folder.settings(setup));
+    assert_eq!(ended.code, Some(code), "{}", ended.stderr);
+    for words in says {
+        assert!(ended.stderr.contains(words), "no {words:?} in {}", ended.stderr);
+    }
+    assert!(!ended.stdout.contains("listening") && !ended.stderr.contains(KEY), "{}", ended.stderr);
+}
+
+#[test]
+fn a_wrong_key_no_key_and_a_key_for_an_open_folder_are_refused() {
+    let mut folder = Folder::new("everysec").sealed(KEY);
+    let node = folder.start(1);
+    node.client().put(&kv("a"), "1").expect(201);
+    end(node, End::Told);
+    folder = folder.sealed("another private key of thirty-two bytes");
+    refused(&folder, 78, &["encryption.private_key"]);
+    folder = folder.open();
+    refused(&folder, 78, &["encryption"]);
+    folder = folder.sealed(KEY);
+    let node = folder.start(1);
+    node.client().get(&kv("a")).expect(200);
+    end(node, End::Told);
+
+    let open = Folder::new("everysec");
+    end(open.start(1), End::Told);
+    refused(&open.sealed(KEY), 78, &["encryption"]);
+}
+
+#[test]
+fn a_second_node_on_the_same_folder_is_refused() {
+    let folder = Folder::new("everysec");
+    let node = folder.start(1);
+    refused(&folder, 69, &["persistence.location", "another"]);
+    node.client().put(&kv("a"), "1").expect(201);
+    end(node, End::Killed);
+    // The lock goes with its holder.
+    let node = folder.start(1);
+    node.client().get(&kv("a")).expect(200);
+}
+
+#[test]
+fn a_location_that_is_no_folder_is_refused() {
+    let folder = Folder::new("everysec");
+    std::fs::write(folder.path(), "a file").unwrap();
+    refused(&folder, 78, &["persistence.location", "folder"]);
+}
+
+#[test]
+fn a_location_that_may_not_be_written_is_refused_with_77() {
+    use std::os::unix::fs::PermissionsExt;
+    if !common::process::can_drop_capabilities() {
+        return;
+    }
+    let folder = Folder::new("everysec");
+    std::fs::create_dir(folder.path()).unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o500)).unwrap();
+    let ended = Node::start_in_vain(|setup| {
+        folder.settings(setup);
+        setup.unprivileged();
+    });
+    assert_eq!(ended.code, Some(77), "{}", ended.stderr);
+    assert!(ended.stderr.contains("persistence.location"), "{}", ended.stderr);
+}
+
+#[test]
+fn while_it_recovers_a_node_is_alive_says_how_far_it_is_and_asks_for_patience() {
+    let folder = Folder::new("never");
+    let node = folder.start(2);
+    let mut client = node.client();
+    let value = "v".repeat(1_000_000);
+    for number in 0..100 {
+        client.put(&kv(format!("large/{number}")), &value).expect(201);
+    }
+    for batch in 0..100 {
+        let puts: Vec<Value> = (0..1_000)
+            .map(|number| json!({"op": "put", "key": format!("small/{batch}/{number}"), "value": "x"}))
+            .collect();
+        post(&mut client, "/api/kv/batch", &json!(puts)).expect(200);
+    }
+    end(node, End::Killed);
+    let node = folder.start_early(|setup| {
+        setup.workers(2);
+    });
+    let mut stranger = node.stranger();
+    let mut client = node.client();
+    let ready = stranger.get("/readyz").expect(503);
+    assert!(ready.text().starts_with("recovering: ") && ready.text().contains(" bytes"), "{ready}");
+    assert_eq!(ready.expect_field("Retry-After"), "1");
+    stranger.get("/livez").expect(200);
+    stranger.get(&kv("large/0")).expect(401);
+    for (method, path) in [("GET", kv("large/0")), ("GET", "/api/kv".into()), ("GET", "/api/keys".into())] {
+        let early = client.call(method, &path, &[], b"").expect(503);
+        assert_eq!(early.expect_field("Retry-After"), "1");
+        assert_eq!(early.json()["code"], "recovering", "{early}");
+    }
+    client.put(&kv("large/0"), "new").expect(503);
+    wait_until_ready(&node);
+    assert_eq!(client.get(&kv("large/0")).expect(200).body, value.as_bytes());
+    client.get(&kv("small/99/999")).expect(200);
+}
+
+#[test]
+fn a_node_that_is_told_to_stop_while_it_recovers_stops_and_loses_nothing() {
+    let folder = Folder::new("everysec");
+    let node = folder.start(1);
+    let mut client = node.client();
+    for number in 0..60 {
+        client.put(&kv(format!("large/{number}")), "v".repeat(1_000_000)).expect(201);
+    }
+    end(node, End::Killed);
+    for how in [End::Told, End::Killed] {
+        let node = folder.start_early(|_| {});
+        end(node, how);
+    }
+    let node = folder.start(2);
+    let mut client = node.client();
+    for number in 0..60 {
+        assert_eq!(client.get(&kv(format!("large/{number}"))).expect(200).body.len(), 1_000_000);
+    }
+}
+
+#[test]
+fn a_long_pipeline_is_answered_in_order_and_each_write_is_seen_by_the_next_read() {
+    for mode in ["always", "everysec"] {
+        let folder = Folder::new(mode);
+        let node = folder.start(2);
+        let client = node.client();
+        let mut writer = node.client();
+        let mut bytes = Vec::new();
+        const ROUNDS: usize = 1_500;
+        for round in 0..ROUNDS {
+            let path = kv(format!("pipelined/{}", round % 50));
+            bytes.extend(client.compose("PUT", &path, &[], round.to_string().as_bytes()));
+            bytes.extend(client.compose("GET", &path, &[], b""));
+        }
+        std::thread::scope(|scope| {
+            let stream = writer.stream().try_clone().unwrap();
+            scope.spawn(move || {
+                let mut stream = stream;
+                stream.write_all(&bytes).unwrap();
+            });
+            for round in 0..ROUNDS {
+                let put = writer.response_to("PUT");
+                assert_eq!(put.status, if round < 50 { 201 } else { 200 }, "{put}");
+                assert_eq!(writer.response().expect(200).text(), round.to_string());
+            }
+        });
+    }
+}
+
+#[test]
+fn more_writes_than_the_way_to_the_disk_holds_at_a_time_all_succeed_and_reads_go_on() {
+    let folder = Folder::new("always");
+    let node = folder.start(2);
+    let token = token::root();
+    let value = vec![b'x'; 60_000];
+    node.client().put(&kv("read"), "here").expect(201);
+    std::thread::scope(|scope| {
+        for id in 0..8 {
+            let (node, token, value) = (&node, &token, &value);
+            scope.spawn(move || {
+                let mut client = Client::connect(node.address()).with_token(token);
+                let requests: Vec<u8> = (0..100)
+                    .flat_map(|number| client.compose("PUT", &kv(format!("{id}/{number}")), &[], value))
+                    .collect();
+                let stream = client.stream().try_clone().unwrap();
+                std::thread::scope(|scope| {
+                    scope.spawn(move || {
+                        let mut stream = stream;
+                        stream.write_all(&requests).unwrap();
+                    });
+                    for _ in 0..100 {
+                        client.response_to("PUT").expect(201);
+                    }
+                });
+            });
+        }
+        let mut reader = node.client();
+        for _ in 0..200 {
+            assert_eq!(reader.get(&kv("read")).expect(200).text(), "here");
+        }
+    });
+    end(node, End::Killed);
+    let node = folder.start(1);
+    let listed = node.client().get("/api/kv?limit=1000").expect(200).json();
+    assert_eq!(listed["keys"].as_array().unwrap().len(), 801);
+}
+
+#[test]
+fn a_reload_names_what_of_persistence_needs_a_restart() {
+    let folder = Folder::new("everysec");
+    let mut node = folder.start_early(|setup| {
+        setup.set("logging.outputs", "[stdout]");
+    });
+    wait_until_ready(&node);
+    let file = std::fs::read_to_string(node.folder().join("node.yml")).unwrap();
+    node.rewrite(&file.replace("sync: everysec", "sync: always"));
+    node.signal(Signal::HUP);
+    let said = node.says("persistence.sync");
+    assert!(said.contains("persistence.sync needs a restart to become always"), "{said}");
+    node.says("reloaded: 0 changed, 1 need a restart");
+    node.assert_well();
+}
+
+#[test]
+fn a_cache_without_persistence_writes_nothing() {
+    let folder = Folder::new("always");
+    let node = Node::start(|setup| {
+        folder.settings(setup);
+        setup.set("persistence.enabled", false);
+    });
+    node.client().put(&kv("a"), "1").expect(201);
+    end(node, End::Told);
+    assert!(!folder.path().exists());
+}
