@@ -5,6 +5,7 @@
 //! finishes within `shutdown.grace`, and what was to be kept is. On SIGHUP whoever started the node reads its settings again.
 
 mod keeping;
+mod snapshot;
 mod supervisor;
 
 use std::io::{self, Write};
@@ -21,9 +22,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::api::{Api, ApiConfig, NodeState, Phase};
 use crate::auth::{Brake, Ledger, NoRandomness, Trust, Unrestored, Verifier, VerifierConfig, root_token};
 use crate::clock::Clock;
-use crate::config::{Settings, Tls, WhenFull};
+use crate::config::{self, Settings, Tls, WhenFull};
 use crate::etag::Tags;
-use crate::journal::{Journal, OpenError, Opened};
+use crate::journal::{Journal, OpenError, Opened, Snapshot};
 use crate::memory::Memory;
 use crate::net::{
     self, Certificates, Door, DoorError, Doors, Heartbeat, Helper, Live, Loads, Reactor, ReactorConfig,
@@ -33,6 +34,7 @@ use crate::op::KeyHasher;
 use crate::shard::{Doorbell, Mesh, Shard};
 use crate::store::{Store, StoreConfig};
 use keeping::{Comeback, Report, TICK};
+use snapshot::Loading;
 
 /// Why a node does not start.
 #[derive(Debug)]
@@ -59,12 +61,15 @@ enum Event {
     Signal(i32),
     /// Everything is back that was kept.
     Recovered,
-    ReactorEnded(io::Result<()>),
+    ReactorEnded(Box<io::Result<(Shard, Api)>>),
 }
 
 /// Reads the settings again and hands them to its argument if they are good, which returns when they are
 /// in force. Says in a few words what came of it.
 pub type Reload<'r> = dyn FnMut(&mut dyn FnMut(&Settings)) -> String + 'r;
+
+/// How long reactors may take to end connections that did not finish in time.
+const CLOSING_MS: u64 = 5_000;
 
 /// How long a reload waits for the reactors. They take a turn; a machine may be busy.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
@@ -92,6 +97,9 @@ struct Node {
     steerings: Vec<Steering>,
     loads: Loads,
     journal: Option<Journal>,
+    is_recovering: bool,
+    /// Where to leave what is in memory, and the boot id of its tags.
+    snapshot: Option<(config::Snapshot, u32)>,
     tls: Option<(Arc<Certificates>, Tls)>,
     /// Goes with the node.
     _unix: Option<SocketFile>,
@@ -118,11 +126,16 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
     });
     let (events_in, events) = channel();
     watch_signals(events_in.clone()).map_err(system("watch for signals"))?;
-    let kept = folder.transpose()?.map(|folder| {
+    let left = match folder.transpose()? {
+        Some(folder) => Some(Left::Folder(folder)),
+        None => settings.snapshot.as_ref().and_then(snapshot::open).map(Left::Snapshot),
+    };
+    let kept = left.map(|left| {
         let events = events_in.clone();
-        Kept { folder, recovered: Arc::new(move || drop(events.send(Event::Recovered))) }
+        Kept { left, recovered: Arc::new(move || drop(events.send(Event::Recovered))) }
     });
     let is_kept = kept.is_some();
+    let boot_id = kept.as_ref().map_or(boot_id, |kept| kept.left.boot_id());
     let reactors = reactors(settings, each, certificates.clone(), boot_id, kept)
         .map_err(system("set up the reactors"))?;
     let Reactors { reactors, state, bells, steerings, loads, journal } = reactors;
@@ -138,7 +151,7 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
                 pin_to_core(number);
             }
             // Nobody listens any more only when the process is ending.
-            let _ = events.send(Event::ReactorEnded(reactor.run()));
+            let _ = events.send(Event::ReactorEnded(Box::new(reactor.run())));
         };
         thread.spawn(body).map_err(system("start a thread"))?;
     }
@@ -161,6 +174,8 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
         steerings,
         loads,
         journal,
+        is_recovering: is_kept,
+        snapshot: settings.snapshot.clone().map(|settings| (settings, boot_id)),
         tls,
         _unix: unix,
         status,
@@ -168,10 +183,41 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
     })
 }
 
+/// What an earlier run has left, read once and found good.
+pub enum Left {
+    /// The folder of its journal.
+    Folder(Opened),
+    /// A snapshot.
+    Snapshot(Snapshot),
+}
+
+impl Left {
+    fn boot_id(&self) -> u32 {
+        match self {
+            Left::Folder(folder) => folder.boot_id(),
+            Left::Snapshot(snapshot) => snapshot.boot_id(),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        match self {
+            Left::Folder(folder) => folder.bytes(),
+            Left::Snapshot(snapshot) => snapshot.bytes(),
+        }
+    }
+
+    fn ledger(&self) -> Box<dyn Iterator<Item = (&[u8], &[u8])> + '_> {
+        match self {
+            Left::Folder(folder) => Box::new(folder.ledger()),
+            Left::Snapshot(snapshot) => Box::new(snapshot.ledger()),
+        }
+    }
+}
+
 /// What an earlier run has kept.
 pub struct Kept {
-    /// Where, read once and found good.
-    pub folder: Opened,
+    /// Where.
+    pub left: Left,
     /// Is called when all of it is back.
     pub recovered: Arc<dyn Fn() + Send + Sync>,
 }
@@ -208,10 +254,10 @@ pub fn reactors(
     let workers = settings.runtime.workers;
     let clock = Clock::start();
     let hasher = KeyHasher::random();
-    let tags = Tags::new(kept.as_ref().map_or(boot_id, |kept| kept.folder.boot_id()));
+    let tags = Tags::new(kept.as_ref().map_or(boot_id, |kept| kept.left.boot_id()));
     let state = Arc::new(NodeState::default());
     let loads = Loads::new(workers);
-    let trust = trust(settings, kept.as_ref().map(|kept| &kept.folder))?;
+    let trust = trust(settings, kept.as_ref().map(|kept| &kept.left))?;
     let brake = settings.databases.password.is_some().then(Brake::new);
 
     let mut polls = Vec::new();
@@ -229,22 +275,35 @@ pub fn reactors(
     let meshes = Mesh::connect(bells.clone());
     let mut ledger =
         Ledger::new(&trust, memory.clone(), workers, Clock::wall_seconds()).map_err(no_randomness)?;
-    let (comeback, taps, journal) = match kept {
-        None => (None, Vec::new(), None),
-        Some(Kept { folder, recovered }) => {
-            ledger.restore(folder.ledger()).map_err(unrestored)?;
-            state.recover(workers, folder.bytes() * workers as u64);
-            let comeback = Comeback {
-                replay: folder.replay(),
-                hasher: hasher.clone(),
-                workers,
-                spaces: Arc::new(keeping::spaces(&ledger)),
-                version_max: folder.version_max(),
-                state: state.clone(),
-                done: recovered,
-            };
-            let (taps, journal) = keeping::start(folder, bells.clone())?;
-            (Some(comeback), taps, Some(journal))
+    let mut loading = None;
+    let (comeback, taps, journal) = 'kept: {
+        match kept {
+            None => (None, Vec::new(), None),
+            Some(Kept { left, recovered }) => {
+                ledger.restore(left.ledger()).map_err(unrestored)?;
+                state.recover(workers, left.bytes() * workers as u64);
+                let spaces = Arc::new(keeping::spaces(&ledger));
+                let (hasher, state) = (hasher.clone(), state.clone());
+                let folder = match left {
+                    Left::Folder(folder) => folder,
+                    Left::Snapshot(snapshot) => {
+                        let done = recovered;
+                        loading = Some(Loading { snapshot, hasher, workers, spaces, state, done });
+                        break 'kept (None, Vec::new(), None);
+                    }
+                };
+                let comeback = Comeback {
+                    replay: folder.replay(),
+                    hasher,
+                    workers,
+                    spaces,
+                    version_max: folder.version_max(),
+                    state,
+                    done: recovered,
+                };
+                let (taps, journal) = keeping::start(folder, bells.clone())?;
+                (Some(comeback), taps, Some(journal))
+            }
         }
     };
     let credentials: Vec<_> = ledger.credentials().cloned().collect();
@@ -286,6 +345,7 @@ pub fn reactors(
         };
         let recovery =
             comeback.as_ref().zip(taps.next()).map(|(comeback, tap)| comeback.of(reactors.len(), tap));
+        let recovery = recovery.or_else(|| loading.as_ref().map(|loading| loading.of(reactors.len())));
         let (steering, control) = connect();
         let config = ReactorConfig {
             api,
@@ -325,7 +385,7 @@ fn live(settings: &Settings) -> Live {
 }
 
 /// What this node judges credentials by.
-fn trust(settings: &Settings, folder: Option<&Opened>) -> io::Result<Trust> {
+fn trust(settings: &Settings, left: Option<&Left>) -> io::Result<Trust> {
     let authentication = &settings.authentication;
     let mut verifier = Verifier::new(VerifierConfig {
         enabled: authentication.enabled,
@@ -337,8 +397,8 @@ fn trust(settings: &Settings, folder: Option<&Opened>) -> io::Result<Trust> {
         verifier = verifier.with_previous(previous.expose().as_bytes());
     }
     let mut trust = Trust::new(verifier).map_err(no_randomness)?;
-    if let Some(folder) = folder {
-        trust = trust.restored(folder.ledger()).map_err(unrestored)?;
+    if let Some(left) = left {
+        trust = trust.restored(left.ledger()).map_err(unrestored)?;
     }
     Ok(match &settings.databases.password {
         Some(password) => trust.with_password(password.expose().as_bytes()),
@@ -366,7 +426,8 @@ impl Node {
         let clock = Clock::start();
         let mut running = self.bells.len();
         let mut deadline_ms = None;
-        let mut recovery = self.journal.is_some().then(|| Report::begin("recovering"));
+        let mut recovery = self.is_recovering.then(|| Report::begin("recovering"));
+        let mut remains = Vec::new();
         loop {
             let left = deadline_ms.map(|deadline_ms| u64::saturating_sub(deadline_ms, clock.now().unix_ms));
             let patience = left.map(Duration::from_millis).or(recovery.as_ref().map(|_| TICK));
@@ -393,28 +454,50 @@ impl Node {
                     let Some(report) = recovery.take() else { continue };
                     let (bytes, ms) = (self.state.recovery().1, report.end());
                     log::info!("everything is back: {bytes} bytes in {ms} ms");
+                    self.is_recovering = false;
+                    self.snapshot.iter().for_each(|(settings, _)| snapshot::remove(settings));
                     supervisor::ready(&self.status);
                 }
-                Ok(Event::ReactorEnded(Ok(()))) => {
-                    running -= 1;
-                    if running == 0 {
-                        return self.close("stopped");
+                Ok(Event::ReactorEnded(ended)) => match *ended {
+                    Ok(remaining) => {
+                        remains.push(remaining);
+                        running -= 1;
+                        if running == 0 {
+                            self.save(remains);
+                            return self.close("stopped");
+                        }
                     }
-                }
-                Ok(Event::ReactorEnded(Err(error))) => {
-                    log::error!("a reactor failed: {error}");
-                    return Ended::Failed;
-                }
+                    Err(error) => {
+                        log::error!("a reactor failed: {error}");
+                        return Ended::Failed;
+                    }
+                },
                 Err(_) if deadline_ms.is_none() => {
                     let progress = self.state.recovery();
                     supervisor::recovering(progress);
                     recovery.iter_mut().for_each(|report| report.show(progress));
+                }
+                Err(_) if self.snapshot.is_some() && self.state.phase() == Phase::Draining => {
+                    log::warn!("stopping: {} connections did not finish in time", self.loads.total());
+                    deadline_ms = Some(clock.now().unix_ms + CLOSING_MS);
+                    self.state.set(Phase::Closing);
+                    self.bells.iter().for_each(Doorbell::ring_always);
                 }
                 Err(_) => {
                     log::warn!("stopping: {} connections did not finish in time", self.loads.total());
                     return self.close("stopped all the same");
                 }
             }
+        }
+    }
+
+    /// Leaves what was in memory for the next start, unless it was not all there yet.
+    fn save(&mut self, remains: Vec<(Shard, Api)>) {
+        let Some((settings, boot_id)) = self.snapshot.take().filter(|_| !self.is_recovering) else { return };
+        let path = settings.file.display();
+        match snapshot::save(&settings, boot_id, remains) {
+            Ok(entries) => log::info!("{entries} entries are in the snapshot {path}"),
+            Err(error) => log::error!("cannot write the snapshot {path}: {error}"),
         }
     }
 

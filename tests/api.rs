@@ -91,7 +91,9 @@ impl Node {
         let mut out = Vec::new();
         match self.api.admit(&request, &mut head, &mut self.remembered, &mut None) {
             Err(problem) => self.api.refuse(Some((&request, &head)), problem, false, &mut out),
-            Ok(Call::Page(page)) => self.api.page(&request, &head, page, lucid::shard::Health::Good, false, &mut out),
+            Ok(Call::Page(page)) => {
+                self.api.page(&request, &head, page, lucid::shard::Health::Good, false, &mut out)
+            }
             Ok(Call::Gather(call)) => match self.api.gather(&request, &head, &call, Payload::Bytes(body)) {
                 Err(problem) => self.api.refuse(Some((&request, &head)), problem, false, &mut out),
                 Ok(mut gather) => {
@@ -148,7 +150,9 @@ impl Node {
                     let outcome = shard.apply(&operation, self.now);
                     gather.accept(index, &outcome);
                 }
-                Work::Errand(_) | Work::List(_) | Work::Empty(_) => panic!("no API keys, apps or lists here"),
+                Work::Errand(_) | Work::List(_) | Work::Empty(_) | Work::Export(_) => {
+                    panic!("no API keys, apps, lists or dumps here")
+                }
                 Work::Scan(namespace, mut scan, _) => {
                     while !shard.scan(namespace, &mut scan, 7, self.now) {}
                     gather.accept_scan(index, scan);

@@ -33,7 +33,9 @@ fn shared() -> Arc<Node> {
 fn lines(body: &[u8]) -> Vec<Value> {
     assert!(body.ends_with(b"\n"));
     let text = std::str::from_utf8(body).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}")))
+        .collect()
 }
 
 fn dump(node: &Node) -> Vec<Value> {
@@ -54,7 +56,9 @@ fn restore(client: &mut Client, query: &str, body: impl AsRef<[u8]>) -> Response
 
 fn post(client: &mut Client, path: &str, app: &str, order: &Value) {
     let fields = [("X-App", app)];
-    client.call("POST", path, &fields[..usize::from(!app.is_empty())], order.to_string().as_bytes()).expect(200);
+    client
+        .call("POST", path, &fields[..usize::from(!app.is_empty())], order.to_string().as_bytes())
+        .expect(200);
 }
 
 /// Ends those who write meanwhile, also when a test fails.
@@ -89,7 +93,9 @@ fn fill(node: &Node) {
     client.put(&kv("at the edge"), noise(64 * 1_024, 2)).expect(201);
     client.put(&kv("over the edge"), noise(64 * 1_024 + 1, 3)).expect(201);
     client.call("PUT", &kv("typed"), &[("Content-Type", "text/csv; a=\"b\"")], b"1,2").expect(201);
-    client.call("PUT", &kv("zipped"), &[("Content-Encoding", "gzip")], b"\x1f\x8b not looked into").expect(201);
+    client
+        .call("PUT", &kv("zipped"), &[("Content-Encoding", "gzip")], b"\x1f\x8b not looked into")
+        .expect(201);
     client.call("PUT", &kv("expiring"), &[("X-TTL", "5000")], b"soon").expect(201);
     client.put(&kv("locked"), "held").expect(201);
     client.patch(&kv("locked"), "lock").expect(200);
@@ -109,7 +115,12 @@ fn fill(node: &Node) {
         let long = json!("x".repeat(100_000));
         post(&mut client, "/item/write", app, &json!({"key": "long", "value": long, "ttl": 3000}));
         post(&mut client, "/list/write", app, &json!({"key": "none", "values": []}));
-        post(&mut client, "/list/write", app, &json!({"key": "short", "values": [1.5, "a", null, true], "ttl": 900}));
+        post(
+            &mut client,
+            "/list/write",
+            app,
+            &json!({"key": "short", "values": [1.5, "a", null, true], "ttl": 900}),
+        );
         let many: Vec<String> = (0..20_000).map(|number| format!("value {number}")).collect();
         post(&mut client, "/list/write", app, &json!({"key": "many", "values": many}));
     }
@@ -154,13 +165,18 @@ fn every_kind_of_entry_comes_back_as_it_was() {
 
     let (mut before, mut after) = (from.client(), to.client());
     let every_byte: Vec<u8> = (0..=255).collect();
-    for key in [&b"plain"[..], b"empty", &every_byte, b"large", b"large-text", b"typed", "é\n\"\\ /%".as_bytes()] {
+    for key in
+        [&b"plain"[..], b"empty", &every_byte, b"large", b"large-text", b"typed", "é\n\"\\ /%".as_bytes()]
+    {
         let (one, other) = (before.get(&kv(key)).expect(200), after.get(&kv(key)).expect(200));
         assert!(one.body == other.body, "{}", String::from_utf8_lossy(key));
         assert_eq!(one.field("content-type"), other.field("content-type"));
     }
     let zipped = after.call("GET", &kv("zipped"), &[("Accept-Encoding", "gzip")], b"").expect(200);
-    assert_eq!((zipped.field("content-encoding"), &*zipped.body), (Some("gzip"), &b"\x1f\x8b not looked into"[..]));
+    assert_eq!(
+        (zipped.field("content-encoding"), &*zipped.body),
+        (Some("gzip"), &b"\x1f\x8b not looked into"[..])
+    );
     let seconds_left = |response: Response| response.expect_field("x-ttl").parse::<u64>().unwrap();
     assert!((4_900..=5_000).contains(&seconds_left(after.get(&kv("expiring")))));
     let item = after.get("/item/read?key=number").expect(200);
@@ -218,7 +234,13 @@ fn a_prefix_chooses_keys_on_the_way_out_and_goes_before_them_on_the_way_in() {
     from.client().put(&kv(b"p\xff/1"), "1").expect(201);
     let answer = from.client().get(&format!("/api/dump?prefix={}", percent_encoded(b"p\xff"))).expect(200);
     let dumped = lines(&answer.body);
-    assert_eq!(dumped[1..], [json!({"key_base64": "cP8vMQ==", "value": "1"}), json!({"end": {"apps": 0, "keys": 1, "items": 0, "lists": 0}})]);
+    assert_eq!(
+        dumped[1..],
+        [
+            json!({"key_base64": "cP8vMQ==", "value": "1"}),
+            json!({"end": {"apps": 0, "keys": 1, "items": 0, "lists": 0}})
+        ]
+    );
     let everything = from.client().get("/api/dump").expect(200).body;
     let said = call_to(&to, &["restore", "--prefix", "copy/"]).stdin(&everything).said();
     assert_eq!(said, "restored 28 entries\n");
@@ -257,10 +279,14 @@ fn a_body_with_a_wrong_line_changes_nothing_and_names_it() {
     }
     client.get(&kv("wrong/good")).expect(404);
     assert!(!client.get("/apps").expect(200).text().contains("\"wrong\""));
-    for query in ["?existing=maybe", "?line=0", "?line=x", "?prefix=a&prefix=b", "?entry=%7B", "?prefix=%zz"] {
+    for query in ["?existing=maybe", "?line=0", "?line=x", "?prefix=a&prefix=b", "?entry=%7B", "?prefix=%zz"]
+    {
         restore(&mut client, query, &good).expect(400);
     }
-    assert_eq!(restore(&mut client, "", "").expect(200).json(), json!({"restored": 0, "skipped": 0, "expired": 0}));
+    assert_eq!(
+        restore(&mut client, "", "").expect(200).json(),
+        json!({"restored": 0, "skipped": 0, "expired": 0})
+    );
     client.get(&kv("wrong/good")).expect(404);
 }
 
@@ -305,7 +331,10 @@ fn a_value_may_come_by_itself_and_limits_hold_to_the_byte() {
 #[test]
 fn a_store_without_room_names_the_line_that_found_none() {
     let node = Node::start(|setup| {
-        setup.set("store.memory_limit", "16MiB").set("store.max_limit", "1MiB").set("store.when_full", "reject");
+        setup
+            .set("store.memory_limit", "16MiB")
+            .set("store.max_limit", "1MiB")
+            .set("store.when_full", "reject");
     });
     let value = "v".repeat(60_000);
     let body: String = (0..30).map(|key| format!("{{\"key\":\"{key}\",\"value\":\"{value}\"}}\n")).collect();
@@ -529,7 +558,8 @@ fn a_dump_of_one_node_pipes_into_another() {
     fill(&from);
     let mut dump = call_to(&from, &["dump"]).into_command();
     let mut dump = dump.stdout(Stdio::piped()).spawn().unwrap();
-    let mut restore = call(&["restore", "--url", &url(&to)]).variable("LUCID_TOKEN", &token::root()).into_command();
+    let mut restore =
+        call(&["restore", "--url", &url(&to)]).variable("LUCID_TOKEN", &token::root()).into_command();
     let restored = restore.stdin(dump.stdout.take().unwrap()).output().unwrap();
     assert!(dump.wait().unwrap().success());
     assert_eq!(String::from_utf8_lossy(&restored.stdout), "restored 27 entries\n");

@@ -470,9 +470,7 @@ const NAME_CHARS_MAX: usize = 100;
 
 /// Whether this may be the name of a key or an app.
 pub(super) fn is_name(name: &str) -> bool {
-    !name.trim().is_empty()
-        && name.chars().count() <= NAME_CHARS_MAX
-        && !name.chars().any(char::is_control)
+    !name.trim().is_empty() && name.chars().count() <= NAME_CHARS_MAX && !name.chars().any(char::is_control)
 }
 
 /// A name for people.

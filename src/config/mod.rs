@@ -30,7 +30,7 @@ use resolve::{Resolved, Surroundings, resolve};
 pub use secret::Secret;
 pub use settings::{
     Authentication, Format, General, Http, Logging, Output, Persistence, Runtime, Settings, Shown, Shutdown,
-    Store, SyncMode, Tls, WhenFull,
+    Snapshot, Store, SyncMode, Tls, WhenFull,
 };
 use typed::{ReadError, Typed, read_text};
 

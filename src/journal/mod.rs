@@ -16,6 +16,7 @@ mod replay;
 mod scan;
 mod seal;
 mod segment;
+mod snapshot;
 mod tap;
 #[cfg(test)]
 mod testing;
@@ -30,6 +31,7 @@ pub use folder::{Cut, Folder, JournalConfig, OpenError, Opened, Progress, SEGMEN
 pub use record::{ListChange, Malformed, Put, PutList, Record};
 pub use replay::Replay;
 pub use seal::MasterKey;
+pub use snapshot::{Snapshot, SnapshotError, SnapshotReader, SnapshotWriter};
 pub use tap::{Health, Marks, RING_BYTES, Source, Tap, connect};
 #[cfg(test)]
 pub(crate) use testing::Handed;

@@ -122,7 +122,7 @@ impl Comeback {
 }
 
 /// The key that a record is about, if it is about one.
-fn place<'r>(record: &Record<'r>) -> Option<(Namespace, &'r [u8])> {
+pub fn place<'r>(record: &Record<'r>) -> Option<(Namespace, &'r [u8])> {
     match *record {
         Record::Put(put) => Some((put.namespace, put.key)),
         Record::Rewrite { namespace, key, .. } | Record::Remove { namespace, key } => Some((namespace, key)),

@@ -13,8 +13,8 @@ use crate::clock::{Now, Version, VersionClock};
 use crate::etag::Tags;
 use crate::limits::CONTENT_TYPE_BYTES_MAX;
 use crate::op::{
-    Action, CONTENT_TYPE_DEFAULT, Condition, DumpedLock, Encoding, Entry, Expiry, Large, Meta, Namespace, Operation,
-    Outcome, Payload, Step,
+    Action, CONTENT_TYPE_DEFAULT, Condition, DumpedLock, Encoding, Entry, Expiry, Large, Meta, Namespace,
+    Operation, Outcome, Payload, Step,
 };
 use crate::store::{
     Lock, NewEntry, NewMeta, Scan, Stats, Store, View, Walk, WalkBudget, WalkEntry, WriteError,

@@ -28,8 +28,8 @@ use std::sync::Weak;
 
 use crate::clock::Version;
 use crate::op::{
-    Action, CONTENT_TYPE_DEFAULT, Condition, DumpedLock, Encoding, Entry, Expiry, Large, Meta, Namespace, Operation,
-    Outcome, Payload, Step,
+    Action, CONTENT_TYPE_DEFAULT, Condition, DumpedLock, Encoding, Entry, Expiry, Large, Meta, Namespace,
+    Operation, Outcome, Payload, Step,
 };
 use crate::shard::{ListTask, Scan};
 

@@ -291,15 +291,24 @@ impl Dump {
 
     /// Whether it holds large values, and whether one of them is in no store any more.
     pub fn holds_large(&self) -> (bool, bool) {
-        let values = || self.ready.iter().filter_map(|part| match part {
-            Part::Large { value, .. } => Some(value),
-            Part::Lines { .. } => None,
-        });
+        let values = || {
+            self.ready.iter().filter_map(|part| match part {
+                Part::Large { value, .. } => Some(value),
+                Part::Lines { .. } => None,
+            })
+        };
         (values().next().is_some(), values().any(Large::has_left))
     }
 
     /// Appends the next part of the answer.
-    pub fn write(&mut self, api: &mut Api, request: &Request, head: &[u8], close: bool, out: &mut Vec<u8>) -> Wrote {
+    pub fn write(
+        &mut self,
+        api: &mut Api,
+        request: &Request,
+        head: &[u8],
+        close: bool,
+        out: &mut Vec<u8>,
+    ) -> Wrote {
         if !self.has_output() {
             return Wrote::Nothing;
         }

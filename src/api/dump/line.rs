@@ -76,7 +76,8 @@ pub(super) fn write_head(out: &mut Vec<u8>, unix_seconds: u64, entries: u64) {
 /// Writes the last line.
 pub(super) fn write_end(out: &mut Vec<u8>, counts: &Counts) {
     let Counts { apps, keys, items, lists } = counts;
-    let line = format!("{{\"end\":{{\"apps\":{apps},\"keys\":{keys},\"items\":{items},\"lists\":{lists}}}}}\n");
+    let line =
+        format!("{{\"end\":{{\"apps\":{apps},\"keys\":{keys},\"items\":{items},\"lists\":{lists}}}}}\n");
     out.extend_from_slice(line.as_bytes());
 }
 
@@ -465,7 +466,9 @@ mod tests {
         for good in ["[]", "[ ]", "[1]", "[ 1 , \"a]\" ,null,true ]", "[\"[\",\"]\"]"] {
             assert!(check_values(good.as_bytes()).is_some(), "{good}");
         }
-        for bad in ["", "[", "]", "[,]", "[1,]", "[1 2]", "[[1]]", "[{}]", "[1]]", "[1e1234567890123456789]", "1"] {
+        for bad in
+            ["", "[", "]", "[,]", "[1,]", "[1 2]", "[[1]]", "[{}]", "[1]]", "[1e1234567890123456789]", "1"]
+        {
             assert!(check_values(bad.as_bytes()).is_none(), "{bad}");
         }
     }

@@ -57,8 +57,8 @@ mod export;
 mod line;
 mod restore;
 
-pub use export::{Export, Wrote, go_on, takes_turns};
 pub(super) use export::Dump;
+pub use export::{Export, Wrote, go_on, takes_turns};
 pub(super) use restore::Restore;
 
 /// The version that is written, and the highest that is read.

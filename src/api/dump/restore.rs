@@ -14,7 +14,9 @@ use std::sync::Arc;
 use crate::http::{Method, Request, Status, response, target};
 use crate::limits::{KEY_BYTES_MAX, VALUE_COPY_BYTES_MAX};
 use crate::memory::Large;
-use crate::op::{Action, Condition, DumpedLock, Encoding, Expiry, KeyHasher, Namespace, Operation, Outcome, Payload};
+use crate::op::{
+    Action, Condition, DumpedLock, Encoding, Expiry, KeyHasher, Namespace, Operation, Outcome, Payload,
+};
 use crate::shard::{Bytes, ListAction, ListOutcome, ListTask, Values};
 
 use super::super::gather::{PIECES_MAX, Piece, Work};
@@ -410,11 +412,7 @@ impl Restore {
 }
 
 /// Reads a line, or the line of the one entry whose value is the body.
-fn read<'b>(
-    body: &'b [u8],
-    entry: &'b Option<Vec<u8>>,
-    range: Range<usize>,
-) -> Result<Line<'b>, Why> {
+fn read<'b>(body: &'b [u8], entry: &'b Option<Vec<u8>>, range: Range<usize>) -> Result<Line<'b>, Why> {
     let Some(line) = entry else {
         return line::read(&body[range]);
     };

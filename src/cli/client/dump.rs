@@ -80,7 +80,8 @@ impl Stopped {
             Stopped::Reading(error) => format!("the dump broke off: {error}"),
             Stopped::Trouble(trouble) => format!("the dump is not whole: {trouble}"),
         };
-        Failure::new(Exit::Failed, what).and("take it again; the node may have been stopped, its log says more")
+        Failure::new(Exit::Failed, what)
+            .and("take it again; the node may have been stopped, its log says more")
     }
 }
 

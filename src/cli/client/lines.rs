@@ -87,7 +87,8 @@ impl Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(End { apps, keys, items, lists }) = self.end else { return write!(out, "a part of a dump") };
-        let of = |count: u64, one: &'static str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+        let of =
+            |count: u64, one: &'static str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
         write!(out, "{}, {}, {}, {}", of(keys, "key"), of(items, "item"), of(lists, "list"), of(apps, "app"))
     }
 }

@@ -185,8 +185,7 @@ impl Restoring<'_> {
     fn send_alone(&mut self, line: &[u8], number: u64) -> Result<(), Failure> {
         let unreadable =
             || Failure::new(Exit::Failed, format!("line {number} cannot be read: it is no entry of a dump"));
-        let (entry, value) =
-            std::str::from_utf8(line).ok().and_then(long_value).ok_or_else(unreadable)?;
+        let (entry, value) = std::str::from_utf8(line).ok().and_then(long_value).ok_or_else(unreadable)?;
         let entry = key::percent_encoded(Value::from(entry).to_string().as_bytes());
         self.send(number, &format!("&entry={entry}"), &value)
     }
@@ -270,7 +269,11 @@ mod tests {
     #[test]
     fn a_value_is_taken_out_of_its_line_as_it_is() {
         for (line, entry, value) in [
-            (r#"{"key":"a","expires_at_ms":9,"base64":"/wA="}"#, r#"{"expires_at_ms":9,"key":"a"}"#, &b"\xff\0"[..]),
+            (
+                r#"{"key":"a","expires_at_ms":9,"base64":"/wA="}"#,
+                r#"{"expires_at_ms":9,"key":"a"}"#,
+                &b"\xff\0"[..],
+            ),
             (r#"{"key":"a","value":"\u00e9"}"#, r#"{"key":"a"}"#, "é".as_bytes()),
             (r#"{"app":"w","item":"a","json":1.50}"#, r#"{"app":"w","item":"a"}"#, b"1.50"),
             (r#"{"app":"w","list":"a","values":[ 1.0,"b"]}"#, r#"{"app":"w","list":"a"}"#, b"[ 1.0,\"b\"]"),
