@@ -21,10 +21,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::api::{Api, ApiConfig, NodeState, Phase};
 use crate::auth::{Brake, Ledger, NoRandomness, Trust, Unrestored, Verifier, VerifierConfig, root_token};
-use crate::clock::Clock;
+use crate::clock::{Clock, Version};
 use crate::config::{self, Settings, Tls, WhenFull};
 use crate::etag::Tags;
-use crate::journal::{Journal, OpenError, Opened, Snapshot};
+use crate::journal::{Journal, OpenError, Opened, Replay};
 use crate::memory::Memory;
 use crate::net::{
     self, Certificates, Door, DoorError, Doors, Heartbeat, Helper, Live, Loads, Reactor, ReactorConfig,
@@ -34,7 +34,7 @@ use crate::op::KeyHasher;
 use crate::shard::{Doorbell, Mesh, Shard};
 use crate::store::{Store, StoreConfig};
 use keeping::{Comeback, Report, TICK};
-use snapshot::Loading;
+use snapshot::Snapshot;
 
 /// Why a node does not start.
 #[derive(Debug)]
@@ -199,10 +199,17 @@ impl Left {
         }
     }
 
-    fn bytes(&self) -> u64 {
+    fn version_max(&self) -> Version {
         match self {
-            Left::Folder(folder) => folder.bytes(),
-            Left::Snapshot(snapshot) => snapshot.bytes(),
+            Left::Folder(folder) => folder.version_max(),
+            Left::Snapshot(snapshot) => snapshot.version_max(),
+        }
+    }
+
+    fn replay(&self) -> Replay {
+        match self {
+            Left::Folder(folder) => folder.replay(),
+            Left::Snapshot(snapshot) => snapshot.replay(),
         }
     }
 
@@ -275,35 +282,28 @@ pub fn reactors(
     let meshes = Mesh::connect(bells.clone());
     let mut ledger =
         Ledger::new(&trust, memory.clone(), workers, Clock::wall_seconds()).map_err(no_randomness)?;
-    let mut loading = None;
-    let (comeback, taps, journal) = 'kept: {
-        match kept {
-            None => (None, Vec::new(), None),
-            Some(Kept { left, recovered }) => {
-                ledger.restore(left.ledger()).map_err(unrestored)?;
-                state.recover(workers, left.bytes() * workers as u64);
-                let spaces = Arc::new(keeping::spaces(&ledger));
-                let (hasher, state) = (hasher.clone(), state.clone());
-                let folder = match left {
-                    Left::Folder(folder) => folder,
-                    Left::Snapshot(snapshot) => {
-                        let done = recovered;
-                        loading = Some(Loading { snapshot, hasher, workers, spaces, state, done });
-                        break 'kept (None, Vec::new(), None);
-                    }
-                };
-                let comeback = Comeback {
-                    replay: folder.replay(),
-                    hasher,
-                    workers,
-                    spaces,
-                    version_max: folder.version_max(),
-                    state,
-                    done: recovered,
-                };
-                let (taps, journal) = keeping::start(folder, bells.clone())?;
-                (Some(comeback), taps, Some(journal))
-            }
+    let (comeback, taps, journal) = match kept {
+        None => (None, Vec::new(), None),
+        Some(Kept { left, recovered }) => {
+            ledger.restore(left.ledger()).map_err(unrestored)?;
+            let replay = left.replay();
+            state.recover(workers, replay.progress().1 * workers as u64);
+            let comeback = Comeback {
+                replay,
+                hasher: hasher.clone(),
+                workers,
+                spaces: Arc::new(keeping::spaces(&ledger)),
+                version_max: left.version_max(),
+                must_fit: matches!(left, Left::Folder(_)),
+                state: state.clone(),
+                done: recovered,
+            };
+            let (taps, journal) = match left {
+                Left::Folder(folder) => keeping::start(folder, bells.clone())
+                    .map(|(taps, journal)| (taps.into_iter().map(Some).collect(), Some(journal)))?,
+                Left::Snapshot(_) => ((0..workers).map(|_| None).collect(), None),
+            };
+            (Some(comeback), taps, journal)
         }
     };
     let credentials: Vec<_> = ledger.credentials().cloned().collect();
@@ -345,7 +345,6 @@ pub fn reactors(
         };
         let recovery =
             comeback.as_ref().zip(taps.next()).map(|(comeback, tap)| comeback.of(reactors.len(), tap));
-        let recovery = recovery.or_else(|| loading.as_ref().map(|loading| loading.of(reactors.len())));
         let (steering, control) = connect();
         let config = ReactorConfig {
             api,

@@ -181,6 +181,6 @@ fn with_encryption_nothing_of_it_is_in_clear_and_another_key_does_not_open_it() 
     stop(second);
     let third = node(folder.path(), 1, &wrong);
     ready(&third).get(&kv("the name of a key")).expect(404);
-    third.wait_for_stderr("sealed with another key", 1);
+    third.wait_for_stderr("encrypted with another key", 1);
     assert_eq!(files(folder.path()), ["warm.damaged-1"]);
 }

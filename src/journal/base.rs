@@ -18,7 +18,7 @@ use super::files::{Begun, begin};
 use super::manifest::{Manifest, Part, base_name, log_name};
 use super::record::array;
 use super::segment::{FILE_HEAD_BYTES, Group, Kind};
-use super::tap::Source;
+use super::tap::{RING_BYTES, Source};
 use super::writer::{Alone, Next, Writer};
 use crate::clock::Now;
 
@@ -139,7 +139,12 @@ impl Compaction {
         }
     }
 
-    fn is_gathering(&self) -> bool {
+    fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle { .. })
+    }
+
+    /// Whether parts of the live set may stand behind changes in a ring.
+    pub(super) fn is_gathering(&self) -> bool {
         matches!(self.state, State::Gathering(_))
     }
 
@@ -203,7 +208,7 @@ impl Writer {
     pub(super) fn may_grow(&self) -> bool {
         let log: u64 = self.older.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.log.room;
         let present = self.compaction.bytes + log + self.compaction.new_bytes();
-        !self.compaction.is_gathering()
+        self.compaction.is_idle()
             || present + self.segment_bytes <= 3 * self.live_bytes() + 2 * self.segment_bytes
     }
 
@@ -212,7 +217,10 @@ impl Writer {
     fn hold_if_behind(&mut self) {
         let left = self.log.room.saturating_sub(self.log.offset);
         let has_next = matches!(self.next, Next::Ready(..) | Next::Short(..));
-        self.hold(self.compaction.is_gathering() && !has_next && left < self.segment_bytes / 4);
+        // What the rings hold comes all the same.
+        let rings = (self.sources.len() * RING_BYTES) as u64 + 4 * self.group_bytes;
+        let reserve = rings.clamp(self.segment_bytes / 4, self.segment_bytes / 2);
+        self.hold(!self.compaction.is_idle() && !has_next && left < reserve);
     }
 
     fn begin_base(&mut self, now: Now) -> io::Result<()> {
@@ -318,6 +326,7 @@ impl Writer {
         gathering.end_part();
         let mut manifest = self.manifest.clone();
         manifest.generation = gathering.generation;
+        manifest.fresh = false;
         manifest.parts = std::mem::take(&mut gathering.parts);
         manifest.log_first = gathering.log_first;
         manifest.sequence = gathering.sequence;

@@ -119,6 +119,7 @@ fn switch(
         Err(error) => return Err(error),
     }
     Manifest::place_new(disk)?;
+    manifest.write_copy(disk);
     remove(disk, stale);
     Ok(true)
 }

@@ -11,8 +11,10 @@ use zeroize::Zeroizing;
 
 use super::disk::{Disk, DiskFile, FolderOnDisk};
 use super::driver::Bell;
-use super::files::{Found, NotRead, begin};
-use super::manifest::{BadManifest, Keys, MANIFEST, Manifest, base_name, log_name, log_number};
+use super::files::{Found, NotRead};
+use super::manifest::{
+    BadManifest, Keys, MANIFEST, MANIFEST_COPY, Manifest, base_name, log_name, log_number,
+};
 use super::replay::{Files, Replay};
 use super::scan::Bad;
 use super::seal::MasterKey;
@@ -21,7 +23,7 @@ use super::validate::{Checked, Verdict, check_all, judge_base, judge_log};
 use crate::clock::Version;
 
 /// The name of the file that is locked by who has the folder.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 /// Bytes of a segment of the log. The folder takes at most three times the live set and two of them.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
@@ -258,16 +260,7 @@ fn make(disk: &dyn Disk, names: &[String], config: &JournalConfig) -> Result<Man
         }
     }
     let manifest = Manifest::of_new_folder(config.key.as_ref());
-    let keys = match &config.key {
-        None => Keys::default(),
-        Some(key) => manifest.unwrap_keys(key).expect("just wrapped with it"),
-    };
-    let first = begin(disk, &log_name(1), (Kind::Log, 1, 0), &keys, 0);
-    first
-        .and_then(|begun| begun.file.sync())
-        .and_then(|()| disk.sync_folder())
-        .and_then(|()| manifest.write(disk))
-        .map_err(OpenError::io(shown))?;
+    manifest.write(disk).map_err(OpenError::io(shown))?;
     Ok(manifest)
 }
 
@@ -287,13 +280,17 @@ impl Contents {
             match log_number(&name) {
                 Some(number) if number >= manifest.log_first => numbers.push(number),
                 Some(_) => stale.push(name),
-                None if name == LOCK || name == MANIFEST => {}
+                None if [LOCK, MANIFEST, MANIFEST_COPY].contains(&name.as_str()) => {}
                 None if is_left_over(&name, manifest) => stale.push(name),
                 None => {}
             }
         }
         numbers.sort_unstable();
-        if numbers.first() != Some(&manifest.log_first) {
+        let is_there = match numbers.first() {
+            Some(first) => *first == manifest.log_first,
+            None => manifest.fresh,
+        };
+        if !is_there {
             return Err(OpenError::damaged(&log_name(manifest.log_first), 0, "the file is missing"));
         }
         let open = |name: String, what| {
@@ -339,7 +336,7 @@ impl Contents {
                 }
             }
         }
-        let segment = self.segments.last().expect("the first is there").head.number;
+        let segment = self.segments.last().map_or(manifest.log_first - 1, |found| found.head.number);
         let log = self.segments.iter().map(|found| (found.head.number, found.length)).collect();
         let files = self.parts.into_iter().chain(self.segments).collect();
         let files = Arc::new(Files { files, keys: keys.clone() });

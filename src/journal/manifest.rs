@@ -13,6 +13,9 @@ use super::segment::FORMAT;
 /// Its name.
 pub(super) const MANIFEST: &str = "manifest";
 
+/// The name of what was the manifest at some time: for `recover` alone.
+pub(super) const MANIFEST_COPY: &str = "manifest.copy";
+
 /// Its name while it is written.
 pub(super) const MANIFEST_NEW: &str = "manifest.new";
 
@@ -60,6 +63,8 @@ pub(super) struct Manifest {
     pub boot_id: u32,
     /// The live set that the log goes on from; 0 before the first, which has no parts.
     pub generation: u64,
+    /// No segment was begun yet. Otherwise the first one is there.
+    pub fresh: bool,
     pub parts: Vec<Part>,
     /// The first segment behind it.
     pub log_first: u64,
@@ -91,6 +96,7 @@ impl Manifest {
         let mut manifest = Manifest {
             boot_id: u32::from_le_bytes(random()),
             generation: 0,
+            fresh: true,
             parts: Vec::new(),
             log_first: 1,
             sequence: 0,
@@ -121,6 +127,7 @@ impl Manifest {
         let mut out = Vec::new();
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&FORMAT.to_le_bytes());
+        out.extend_from_slice(&u16::from(self.fresh).to_le_bytes());
         out.extend_from_slice(&self.boot_id.to_le_bytes());
         for number in [self.generation, self.log_first, self.sequence, self.version_max] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -151,6 +158,7 @@ impl Manifest {
         if version != FORMAT {
             return Err(BadManifest::Version(version));
         }
+        let fresh = u16::from_le_bytes(rest.take()?) != 0;
         let boot_id = u32::from_le_bytes(rest.take()?);
         let (generation, log_first, sequence, version_max) =
             (rest.number()?, rest.number()?, rest.number()?, rest.number()?);
@@ -161,12 +169,21 @@ impl Manifest {
         let parts = (0..u32::from_le_bytes(rest.take()?))
             .map(|_| Ok(Part { length: rest.number()?, last_sequence: rest.number()? }))
             .collect::<Result<_, BadManifest>>()?;
-        Ok(Manifest { boot_id, generation, parts, log_first, sequence, version_max, salt, keys })
+        Ok(Manifest { boot_id, generation, fresh, parts, log_first, sequence, version_max, salt, keys })
     }
 
     /// The manifest of a folder; `None` if there is none.
     pub(super) fn read(disk: &dyn Disk) -> Result<Option<Manifest>, BadManifest> {
-        let bytes = match disk.open(MANIFEST).and_then(|file| read_whole(&*file, BYTES_MAX)) {
+        Manifest::read_named(disk, MANIFEST)
+    }
+
+    /// What is left of a manifest, however old.
+    pub(super) fn read_copy(disk: &dyn Disk) -> Option<Manifest> {
+        Manifest::read_named(disk, MANIFEST_COPY).ok().flatten()
+    }
+
+    fn read_named(disk: &dyn Disk, name: &str) -> Result<Option<Manifest>, BadManifest> {
+        let bytes = match disk.open(name).and_then(|file| read_whole(&*file, BYTES_MAX)) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(BadManifest::Io(error)),
@@ -177,7 +194,22 @@ impl Manifest {
     /// Puts the manifest in the place of the present one. After an error it is unknown which is there.
     pub(super) fn write(&self, disk: &dyn Disk) -> io::Result<()> {
         self.write_new(disk)?;
-        Manifest::place_new(disk)
+        Manifest::place_new(disk)?;
+        self.write_copy(disk);
+        Ok(())
+    }
+
+    /// The first segment is there, durably.
+    pub(super) fn is_begun(&mut self, disk: &dyn Disk) -> io::Result<()> {
+        if std::mem::take(&mut self.fresh) { self.write(disk) } else { Ok(()) }
+    }
+
+    /// Keeps a copy, for the day on which the manifest itself is damaged. Nothing depends on it.
+    pub(super) fn write_copy(&self, disk: &dyn Disk) {
+        let copied = disk.create(MANIFEST_COPY).and_then(|file| write_all(&*file, &self.encode(), 0));
+        if let Err(error) = copied {
+            log::warn!("{MANIFEST_COPY} could not be written in {}: {error}", disk.shown());
+        }
     }
 
     /// Writes the manifest beside the present one.
@@ -198,6 +230,11 @@ impl Keys {
     /// The key that seals what is new, and its number.
     pub(super) fn newest(&self) -> Option<&(u32, Wrapping)> {
         self.0.last()
+    }
+
+    /// Nothing but a key.
+    pub(super) fn of_one(number: u32, key: Wrapping) -> Keys {
+        Keys(vec![(number, key)])
     }
 
     /// The key of this number.

@@ -11,12 +11,17 @@ mod fault;
 mod files;
 mod folder;
 mod manifest;
+mod offline;
+mod output;
 mod record;
 mod replay;
 mod scan;
 mod seal;
 mod segment;
-mod snapshot;
+#[cfg(test)]
+mod simulated_disk;
+#[cfg(test)]
+mod simulation;
 mod tap;
 #[cfg(test)]
 mod testing;
@@ -28,10 +33,11 @@ mod writer;
 pub use disk::{Disk, DiskFile, FolderOnDisk};
 pub use driver::Journal;
 pub use folder::{Cut, Folder, JournalConfig, OpenError, Opened, Progress, SEGMENT_BYTES, Sync};
+pub use offline::{FileRecovery, Recovery, append_offline, recover, rekey};
+pub use output::{SnapshotReader, SnapshotWriter};
 pub use record::{ListChange, Malformed, Put, PutList, Record};
 pub use replay::Replay;
 pub use seal::MasterKey;
-pub use snapshot::{Snapshot, SnapshotError, SnapshotReader, SnapshotWriter};
 pub use tap::{Health, Marks, RING_BYTES, Source, Tap, connect};
 #[cfg(test)]
 pub(crate) use testing::Handed;

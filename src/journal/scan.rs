@@ -11,7 +11,7 @@ use memchr::memmem;
 
 use super::disk::{DiskFile, read_up_to};
 use super::fault::{Fault, is_planted};
-use super::seal::{Sealer, Unsealable};
+use super::seal::{Place, Sealer, Unsealable};
 use super::segment::{
     BadHead, FILE_HEAD_BYTES, FileHead, GROUP_HEAD_BYTES, GroupHead, PIECE_HEAD_BYTES,
     PIECE_ON_DISK_BYTES_MAX, PieceHead, seed,
@@ -136,8 +136,10 @@ impl Scan {
                 return Ok(bad(self.offset, group.offset, "the CRC of a record does not match"));
             }
             let (offset, mut body) = (self.offset, body);
-            if let Some(sealer) = &mut self.sealer {
-                match sealer.open(head.aad(), &mut self.window[body.clone()]) {
+            if let Some(sealer) = &self.sealer {
+                let place =
+                    Place { group: group.head.sequence, piece: group.head.pieces - group.pieces_left };
+                match sealer.open(place, head.aad(), &mut self.window[body.clone()]) {
                     Ok(opened) => body.end = body.start + opened.len(),
                     Err(Unsealable) => {
                         return Ok(bad(offset, group.offset, "the seal of a record does not match"));
@@ -197,18 +199,30 @@ impl Scan {
         }
     }
 
+    /// Goes on with the next group that has a head, wherever behind an offset it is. False if there is none.
+    pub(super) fn skip_to_group(&mut self, offset: u64) -> io::Result<bool> {
+        let mut next = None;
+        self.heads_from(offset, |at, _| next = next.or(Some(at)))?;
+        (self.start, self.end, self.offset) = (0, 0, next.unwrap_or(offset));
+        (self.group, self.assembling) = (None, false);
+        Ok(next.is_some())
+    }
+
     /// The heads of groups from an offset on, wherever they are: what stands behind a bad place.
-    pub(super) fn heads_from(&mut self, offset: u64, mut found: impl FnMut(GroupHead)) -> io::Result<()> {
+    pub(super) fn heads_from(
+        &mut self,
+        offset: u64,
+        mut found: impl FnMut(u64, GroupHead),
+    ) -> io::Result<()> {
         (self.start, self.end, self.offset) = (0, 0, offset);
         let mark = self.mark.to_le_bytes();
         loop {
             let available = self.fill(WINDOW_BYTES)?;
             let window = &self.window[self.start..self.end];
             for at in memmem::find_iter(window, &mark) {
-                if let Some(head) =
-                    window[at..].first_chunk().and_then(|head| GroupHead::decode(head, self.mark))
-                {
-                    found(head);
+                let head = window[at..].first_chunk().and_then(|head| GroupHead::decode(head, self.mark));
+                if let Some(head) = head {
+                    found(self.offset + at as u64, head);
                 }
             }
             if available < WINDOW_BYTES {

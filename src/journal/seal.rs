@@ -2,8 +2,9 @@
 //!
 //! Three layers of keys. The *master key* comes of the text of `encryption.private_key` by HKDF-SHA256 with
 //! the salt in the manifest. It wraps the *folder key*, which is random and lies in the manifest. That wraps
-//! the *data key* of each file, which is random too and lies in its head. A record's nonce is its number in
-//! its file; a file is written once, by one process, so no nonce is used twice under a data key. A new
+//! the *data key* of each file, which is random too and lies in its head. A record's nonce is the
+//! sequence of its group and its number in that; a file is written once, by one process, so no nonce is used
+//! twice under a data key, but to write the same bytes once more. A new
 //! master key changes the manifest alone: it wraps a new folder key for what is written from then on, and
 //! the old one until compaction has replaced the last file under it.
 
@@ -33,11 +34,8 @@ pub struct MasterKey(Zeroizing<Vec<u8>>);
 #[derive(Clone)]
 pub(super) struct Wrapping(std::sync::Arc<LessSafeKey>);
 
-/// Seals or opens the records of one file, in their order.
-pub(super) struct Sealer {
-    key: LessSafeKey,
-    next: u64,
-}
+/// Seals or opens the records of one file.
+pub(super) struct Sealer(LessSafeKey);
 
 /// A key does not fit what was sealed, or that was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +67,7 @@ impl Wrapping {
     pub(super) fn new_sealer(&self) -> (Sealer, [u8; WRAPPED_BYTES]) {
         let key = random_key();
         let wrapped = self.wrap(&key);
-        (Sealer { key: aes(&key), next: 0 }, wrapped)
+        (Sealer(aes(&key)), wrapped)
     }
 
     /// The wrapped key as what wraps further ones.
@@ -77,9 +75,9 @@ impl Wrapping {
         Ok(Wrapping(std::sync::Arc::new(aes(&*self.unwrap(wrapped)?))))
     }
 
-    /// The wrapped key as what opens the records of a file, from the first.
+    /// The wrapped key as what opens the records of a file.
     pub(super) fn unwrap_sealer(&self, wrapped: &[u8; WRAPPED_BYTES]) -> Result<Sealer, Unsealable> {
-        Ok(Sealer { key: aes(&*self.unwrap(wrapped)?), next: 0 })
+        Ok(Sealer(aes(&*self.unwrap(wrapped)?)))
     }
 
     /// Wraps again what another key wrapped.
@@ -116,33 +114,40 @@ impl Wrapping {
 }
 
 impl Sealer {
-    /// The number of the next record.
-    pub(super) fn next(&self) -> u64 {
-        self.next
-    }
-
-    /// Goes back to a record, to seal the same bytes again or to open them again.
-    pub(super) fn go_to(&mut self, next: u64) {
-        self.next = next;
-    }
-
-    /// Seals all of `bytes` from `from` on; what stands there before is only vouched for: `aad`.
-    pub(super) fn seal(&mut self, aad: &[u8], bytes: &mut Vec<u8>, from: usize) {
-        let nonce = self.nonce();
-        let sealed = self.key.seal_in_place_separate_tag(nonce, Aad::from(aad), &mut bytes[from..]);
-        bytes.extend_from_slice(sealed.expect("a record is not too long").as_ref());
+    /// Seals all of `bytes` from `from` on, at a place; what `aad` says is only vouched for.
+    pub(super) fn seal(&self, place: Place, aad: &[u8], bytes: &mut Vec<u8>, from: usize) {
+        let tag = self.0.seal_in_place_separate_tag(place.nonce(), Aad::from(aad), &mut bytes[from..]);
+        bytes.extend_from_slice(tag.expect("a record is not too long").as_ref());
     }
 
     /// Opens a record where it lies, and answers what was in it.
-    pub(super) fn open<'b>(&mut self, aad: &[u8], bytes: &'b mut [u8]) -> Result<&'b [u8], Unsealable> {
-        let nonce = self.nonce();
-        self.key.open_in_place(nonce, Aad::from(aad), bytes).map(|bytes| &*bytes).map_err(|_| Unsealable)
+    pub(super) fn open<'b>(
+        &self,
+        place: Place,
+        aad: &[u8],
+        bytes: &'b mut [u8],
+    ) -> Result<&'b [u8], Unsealable> {
+        self.0
+            .open_in_place(place.nonce(), Aad::from(aad), bytes)
+            .map(|bytes| &*bytes)
+            .map_err(|_| Unsealable)
     }
+}
 
-    fn nonce(&mut self) -> Nonce {
+/// Where a record is in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The sequence of its group.
+    pub group: u64,
+    /// How many are before it in the group.
+    pub piece: u32,
+}
+
+impl Place {
+    fn nonce(self) -> Nonce {
         let mut nonce = [0; NONCE_LEN];
-        nonce[..8].copy_from_slice(&self.next.to_le_bytes());
-        self.next += 1;
+        nonce[..8].copy_from_slice(&self.group.to_le_bytes());
+        nonce[8..].copy_from_slice(&self.piece.to_le_bytes());
         Nonce::assume_unique_for_key(nonce)
     }
 }
@@ -177,36 +182,36 @@ impl fmt::Debug for Wrapping {
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sealer").field("next", &self.next).finish_non_exhaustive()
+        f.write_str("Sealer(********)")
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MasterKey, Unsealable};
+    use super::{MasterKey, Place, Unsealable};
 
     #[test]
     fn a_record_opens_only_with_its_key_at_its_place_and_unchanged() {
         let master = MasterKey::from_text("hush").derive(&[1; 16]);
         let (folder, wrapped_folder) = master.new_wrapping();
-        let (mut sealer, wrapped) = folder.new_sealer();
+        let (sealer, wrapped) = folder.new_sealer();
         let mut one = b"__one".to_vec();
-        sealer.seal(b"head", &mut one, 2);
+        sealer.seal(Place { group: 7, piece: 0 }, b"head", &mut one, 2);
         assert_eq!(one.len(), 5 + super::TAG_BYTES);
         assert!(one.starts_with(b"__") && !one.ends_with(b"one"));
         let again = MasterKey::from_text("hush").derive(&[1; 16]).unwrap_wrapping(&wrapped_folder).unwrap();
-        let open = |at: u64, aad: &[u8], bytes: &[u8]| {
-            let mut opener = again.unwrap_sealer(&wrapped).unwrap();
-            opener.go_to(at);
-            opener.open(aad, &mut bytes.to_vec()).map(<[u8]>::to_vec)
+        let open = |(group, piece), aad: &[u8], bytes: &[u8]| {
+            let opener = again.unwrap_sealer(&wrapped).unwrap();
+            opener.open(Place { group, piece }, aad, &mut bytes.to_vec()).map(<[u8]>::to_vec)
         };
-        assert_eq!(open(0, b"head", &one[2..]), Ok(b"one".to_vec()));
-        assert_eq!(open(1, b"head", &one[2..]), Err(Unsealable));
-        assert_eq!(open(0, b"haed", &one[2..]), Err(Unsealable));
+        assert_eq!(open((7, 0), b"head", &one[2..]), Ok(b"one".to_vec()));
+        assert_eq!(open((8, 0), b"head", &one[2..]), Err(Unsealable));
+        assert_eq!(open((7, 1), b"head", &one[2..]), Err(Unsealable));
+        assert_eq!(open((7, 0), b"haed", &one[2..]), Err(Unsealable));
         for at in 2..one.len() {
             let mut changed = one.clone();
             changed[at] ^= 1;
-            assert_eq!(open(0, b"head", &changed[2..]), Err(Unsealable), "{at}");
+            assert_eq!(open((7, 0), b"head", &changed[2..]), Err(Unsealable), "{at}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! The format is written down in [`crate::journal`]. Everything here is bytes in memory.
 
 use super::record::array;
-use super::seal::{SALT_BYTES, Sealer, TAG_BYTES, WRAPPED_BYTES};
+use super::seal::{Place, SALT_BYTES, Sealer, TAG_BYTES, WRAPPED_BYTES};
 
 /// The head of a file.
 pub(super) const FILE_HEAD_BYTES: usize = 256;
@@ -207,15 +207,13 @@ pub(super) struct Group {
     sequence: u64,
     pieces: u32,
     sealer: Option<Sealer>,
-    /// The sealer's number at the beginning.
-    sealed_from: u64,
 }
 
 impl Group {
     /// The groups of a file, from one on. `room` is what a group usually takes.
     pub(super) fn new(mark: u64, sealer: Option<Sealer>, sequence: u64, room: usize) -> Group {
         let bytes = Vec::with_capacity(room);
-        let mut group = Group { bytes, mark, seed: 0, sequence, pieces: 0, sealer, sealed_from: 0 };
+        let mut group = Group { bytes, mark, seed: 0, sequence, pieces: 0, sealer };
         group.begin(sequence);
         group
     }
@@ -232,7 +230,6 @@ impl Group {
         self.sequence = sequence;
         self.seed = seed(self.mark, sequence);
         self.pieces = 0;
-        self.sealed_from = self.sealer.as_ref().map_or(0, Sealer::next);
         self.bytes.clear();
         self.bytes.resize(GROUP_HEAD_BYTES, 0);
     }
@@ -273,8 +270,9 @@ impl Group {
         self.bytes.extend_from_slice(&length.to_le_bytes());
         self.bytes.extend_from_slice(head);
         self.bytes.extend_from_slice(value);
-        if let Some(sealer) = &mut self.sealer {
-            sealer.seal(&length.to_le_bytes(), &mut self.bytes, start + PIECE_HEAD_BYTES);
+        if let Some(sealer) = &self.sealer {
+            let place = Place { group: self.sequence, piece: self.pieces };
+            sealer.seal(place, &length.to_le_bytes(), &mut self.bytes, start + PIECE_HEAD_BYTES);
         }
         let crc = crc32c::crc32c_append(self.seed, &self.bytes[start + 4..]);
         self.bytes[start..start + 4].copy_from_slice(&crc.to_le_bytes());
@@ -310,13 +308,11 @@ impl Group {
         synced: u64,
         mut write: impl FnMut(&[u8], u64) -> Result<(), E>,
     ) -> Result<(), E> {
-        if let Some(sealer) = &mut self.sealer {
-            sealer.go_to(self.sealed_from);
-        }
         let (length, count) = self.pieces_length(head, value);
         let group = GroupHead { sequence: self.sequence, synced, length, pieces: count, closes: false };
         self.bytes.clear();
         self.bytes.extend_from_slice(&group.encode(self.mark));
+        self.pieces = 0;
         let (mut at, mut pieces) = (0, Pieces::of(head, value));
         while let Some((head, value, goes_on)) = pieces.next() {
             self.push_piece(head, value, goes_on);
@@ -325,7 +321,6 @@ impl Group {
             self.bytes.clear();
         }
         debug_assert_eq!(at, GROUP_HEAD_BYTES as u64 + length);
-        self.pieces = count;
         Ok(())
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Checked {
     pub bad: Option<Bad>,
     /// The highest group that was durable, of what any group says, behind a bad place too.
     pub synced: u64,
+    /// Whether the last good group closes what it is in.
+    pub closed: bool,
     pub version_max: u64,
     pub records: u64,
     pub node: Vec<NodeRecord>,
@@ -88,6 +90,7 @@ fn check(found: &Found, keys: &Keys, progress: &Progress) -> Result<Checked, Not
         end: FILE_HEAD_BYTES as u64,
         bad: None,
         synced: 0,
+        closed: false,
         version_max: 0,
         records: 0,
         node: Vec::new(),
@@ -121,6 +124,7 @@ fn check(found: &Found, keys: &Keys, progress: &Progress) -> Result<Checked, Not
             Event::GroupEnds(head) => {
                 checked.first.get_or_insert(head.sequence);
                 checked.last = Some(head.sequence);
+                checked.closed = head.closes;
                 checked.node.append(&mut node);
                 checked.records += std::mem::take(&mut records);
                 progress.advance(scan.offset() - checked.end);
@@ -131,7 +135,7 @@ fn check(found: &Found, keys: &Keys, progress: &Progress) -> Result<Checked, Not
         }
     };
     if let Some(bad) = bad {
-        scan.heads_from(bad.group, |head| checked.synced = checked.synced.max(head.synced))
+        scan.heads_from(bad.group, |_, head| checked.synced = checked.synced.max(head.synced))
             .map_err(NotRead::Io)?;
     }
     progress.advance(found.length.saturating_sub(checked.end));

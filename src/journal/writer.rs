@@ -120,7 +120,7 @@ pub(super) struct Writer {
     _lock: Arc<dyn DiskFile>,
     sync: Sync,
     pub(super) segment_bytes: u64,
-    group_bytes: u64,
+    pub(super) group_bytes: u64,
     pub(super) manifest: Manifest,
     pub(super) keys: Keys,
     pub(super) sources: Vec<Source>,
@@ -155,13 +155,14 @@ impl Writer {
     /// Begins a segment behind what the folder holds.
     pub(super) fn start(opened: Opened, sources: Vec<Source>, wakers: Arc<[Doorbell]>) -> io::Result<Writer> {
         let version_max = opened.version_max().0;
-        let Opened { disk, lock, config, manifest, keys, sequence, segment, log: older, .. } = opened;
+        let Opened { disk, lock, config, mut manifest, keys, sequence, segment, log: older, .. } = opened;
         let number = segment + 1;
         let prepare = Chore::Prepare { number, keys: keys.clone(), room: config.segment_bytes, room_min: 0 };
         let Done::Prepared(prepared) = prepare.run(&*disk) else { unreachable!("what was asked") };
         let (Begun { file, mark, sealer }, room) = prepared?;
         place_next(&*disk, number)?;
         disk.sync_folder()?;
+        manifest.is_begun(&*disk)?;
         let group_bytes = GROUP_BYTES.min(config.segment_bytes / 8);
         let group = Group::new(mark, sealer, sequence + 1, 2 * group_bytes as usize);
         let generation = manifest.generation;
@@ -369,8 +370,11 @@ impl Writer {
         }
         let Writer { group, log, synced, .. } = self;
         let (file, offset) = (&log.file, log.offset);
+        let sequence = group.sequence();
         let result = group
             .write_alone(&alone.head, value, *synced, |bytes, at| write_all(&**file, bytes, offset + at));
+        // What a failed attempt has left in it is not the group that comes next.
+        self.group.begin(sequence);
         self.wrote(result, length, now)
     }
 
@@ -439,7 +443,7 @@ impl Writer {
             return Ok(());
         }
         let chore = self.begin_sync(now);
-        if self.sync != Sync::Always {
+        if self.sync != Sync::Always || is_planted(Fault::AcknowledgedEarly) {
             self.chores.push(chore);
             return Ok(());
         }
@@ -520,7 +524,8 @@ impl Writer {
     /// Sees to it that the next segment is there before this one is used up, as far as the folder may grow.
     fn prepare_next(&mut self, now: Now) {
         match &self.next {
-            Next::Absent if self.blocked || self.may_grow() => {}
+            // What blocks the live set is let through, or neither would come to an end.
+            Next::Absent if self.may_grow() || self.blocked && self.compaction.is_gathering() => {}
             Next::Refused(at) if now.unix_ms >= *at => {}
             Next::Short(begun, room, at) if now.unix_ms >= *at => {
                 let chore = Chore::Grow { file: begun.file.clone(), room: self.segment_bytes };

@@ -4,24 +4,23 @@
 //! begins with nothing rather than with what was, keys that were deleted since and credentials that were
 //! ended among it. One that cannot be read is put aside, and the node begins with nothing.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use crate::api::{Api, NodeState};
-use crate::clock::{Clock, Now};
+use zeroize::Zeroizing;
+
+use crate::api::Api;
+use crate::clock::{Clock, Now, Version};
 use crate::config;
-use crate::journal::{MasterKey, Put, PutList, Record, Snapshot, SnapshotError, SnapshotWriter};
-use crate::net::Recovery;
-use crate::op::{KeyHasher, Namespace};
+use crate::journal::{MasterKey, OpenError, Put, PutList, Record, Replay, SnapshotReader, SnapshotWriter};
 use crate::shard::{Shard, Walk, WalkBudget, Walked};
 
-use super::keeping;
+/// The record with the boot id of the node's entity tags.
+const BOOT_ID: &[u8] = b"boot-id";
 
-/// Bytes that a reactor brings back in a turn.
-const SLICE_BYTES: u64 = 512 * 1_024;
+/// Bytes that are read at a time of what the node kept of itself.
+const LEDGER_STEP_BYTES: u64 = 64 * 1_024;
 
 /// What is walked along at a time.
 const SLICE: WalkBudget = WalkBudget { entries: 4_096, bytes: 1 << 20 };
@@ -30,12 +29,63 @@ fn key(snapshot: &config::Snapshot) -> Option<MasterKey> {
     snapshot.private_key.as_ref().map(|key| MasterKey::from_text(key.expose()))
 }
 
+/// What an earlier run has left.
+#[derive(Debug)]
+pub struct Snapshot {
+    reader: SnapshotReader,
+    boot_id: u32,
+    ledger: Vec<(Box<[u8]>, Zeroizing<Vec<u8>>)>,
+}
+
+impl Snapshot {
+    fn open(settings: &config::Snapshot) -> Result<Snapshot, OpenError> {
+        let reader = SnapshotReader::open(&settings.file, key(settings).as_ref())?;
+        let (mut boot_id, mut ledger, mut is_over) = (0, Vec::new(), false);
+        let mut replay = reader.replay();
+        // What the node kept of itself comes first.
+        while !is_over {
+            is_over = replay.next_slice(LEDGER_STEP_BYTES, |record| match record {
+                Record::Node { key: BOOT_ID, value: Some(value) } => {
+                    boot_id = value.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+                }
+                Record::Node { key, value: Some(value) } => {
+                    ledger.push((key.into(), Zeroizing::new(value.to_vec())));
+                }
+                _ => {}
+            })?;
+        }
+        Ok(Snapshot { reader, boot_id, ledger })
+    }
+
+    /// The boot id of the tags of what is in it.
+    pub fn boot_id(&self) -> u32 {
+        self.boot_id
+    }
+
+    /// The highest version in it.
+    pub fn version_max(&self) -> Version {
+        self.reader.version_max()
+    }
+
+    /// What the node kept of itself.
+    pub fn ledger(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.ledger.iter().map(|(key, value)| (&**key, value.as_slice()))
+    }
+
+    /// All records.
+    pub fn replay(&self) -> Replay {
+        self.reader.replay()
+    }
+}
+
 /// Reads the file that an earlier run left, if there is a good one.
 pub fn open(settings: &config::Snapshot) -> Option<Snapshot> {
     let path = &settings.file;
-    match Snapshot::open(path, key(settings).as_ref()) {
+    if !path.exists() {
+        return None;
+    }
+    match Snapshot::open(settings) {
         Ok(snapshot) => Some(snapshot),
-        Err(SnapshotError::Io(error)) if error.kind() == ErrorKind::NotFound => None,
         Err(why) => {
             let aside = aside(path);
             log::error!("cannot read the snapshot {}: {why}; the node begins with nothing", path.display());
@@ -60,57 +110,10 @@ fn aside(path: &Path) -> PathBuf {
 
 /// Removes a snapshot that is back.
 pub fn remove(settings: &config::Snapshot) {
-    if let Err(error) = fs::remove_file(&settings.file) {
+    if let Err(error) = fs::remove_file(&settings.file)
+        && error.kind() != ErrorKind::NotFound
+    {
         log::warn!("the snapshot {} is back and cannot be removed: {error}", settings.file.display());
-    }
-}
-
-/// What all reactors know that bring a snapshot back.
-pub struct Loading {
-    pub snapshot: Snapshot,
-    pub hasher: KeyHasher,
-    pub workers: usize,
-    pub spaces: Arc<HashSet<Namespace>>,
-    pub state: Arc<NodeState>,
-    /// Tells the main thread that all is back.
-    pub done: Arc<dyn Fn() + Send + std::marker::Sync>,
-}
-
-impl Loading {
-    /// The part of one reactor.
-    pub fn of(&self, me: usize) -> Recovery {
-        let (mut reader, hasher, spaces) = (self.snapshot.read(), self.hasher.clone(), self.spaces.clone());
-        let (workers, version_max, bytes) =
-            (self.workers, self.snapshot.version_max(), self.snapshot.bytes());
-        let (state, done) = (self.state.clone(), self.done.clone());
-        let mut left_out = 0_u64;
-        Recovery::new(move |shard, now| {
-            let before = reader.offset();
-            let mut more = true;
-            while more && reader.offset() - before < SLICE_BYTES {
-                let read = reader.next(|record| {
-                    let Some((namespace, key)) = keeping::place(&record) else { return };
-                    let is_mine = || KeyHasher::owner(hasher.hash(namespace, key), workers) == me;
-                    // A cache that has become smaller keeps what fits.
-                    if spaces.contains(&namespace) && is_mine() && shard.restore(&record, now).is_err() {
-                        left_out += 1;
-                    }
-                });
-                more = read.map_err(|why| io::Error::other(why.to_string()))?;
-            }
-            let now_at = if more { reader.offset() } else { bytes };
-            state.add_recovered(now_at - before);
-            if !more {
-                shard.raise_clock(version_max);
-                if left_out > 0 {
-                    log::warn!("{left_out} entries of the snapshot found no room");
-                }
-                if state.has_recovered() {
-                    done();
-                }
-            }
-            Ok(!more)
-        })
     }
 }
 
@@ -119,7 +122,8 @@ impl Loading {
 /// # Errors
 /// What the system says. Then the file that was there before still is.
 pub fn save(settings: &config::Snapshot, boot_id: u32, remains: Vec<(Shard, Api)>) -> io::Result<u64> {
-    let mut writer = SnapshotWriter::begin(&settings.file, boot_id, key(settings).as_ref())?;
+    let mut writer = SnapshotWriter::create(&settings.file, key(settings).as_ref())?;
+    writer.append(&Record::Node { key: BOOT_ID, value: Some(&boot_id.to_le_bytes()) })?;
     for (_, api) in &remains {
         for (key, value) in api.ledger_records() {
             writer.append(&Record::Node { key: &key, value: Some(&value) })?;
@@ -130,7 +134,7 @@ pub fn save(settings: &config::Snapshot, boot_id: u32, remains: Vec<(Shard, Api)
     for (mut shard, _) in remains {
         entries += save_shard(&mut writer, &mut shard, now)?;
     }
-    writer.end()?;
+    writer.finish()?;
     Ok(entries)
 }
 
