@@ -71,7 +71,8 @@ fn everything_is_back_after_a_restart_with_other_workers() {
     let item = b"{\"key\":\"i\",\"value\":1.50}";
     first.stranger().with_token(&writer).call("POST", "/item/write", &[], item).expect(200);
     let order = b"{\"name\":\"k\",\"grants\":[\"kv:read\"],\"expires_in\":3600}";
-    let key = client.call("POST", "/api/keys", &[], order).expect(201).json()["key"].as_str().unwrap().to_owned();
+    let key =
+        client.call("POST", "/api/keys", &[], order).expect(201).json()["key"].as_str().unwrap().to_owned();
     drop(client);
     let said = stop(first);
     assert!(said.contains("3006 entries are in the snapshot"), "{said}");
@@ -129,7 +130,8 @@ fn clients_that_do_not_finish_in_time_do_not_keep_it_from_being_written() {
     let first = node(folder.path(), 2, &[]);
     first.client().put(&kv("k"), "v").expect(201);
     let mut slow = first.client();
-    let head = slow.compose("PUT", &kv("slow"), &[("Content-Length", "100000"), ("Expect", "100-continue")], b"");
+    let head =
+        slow.compose("PUT", &kv("slow"), &[("Content-Length", "100000"), ("Expect", "100-continue")], b"");
     slow.send(&head);
     slow.response().expect(100);
     let said = stop(first);
@@ -150,7 +152,8 @@ fn a_file_that_cannot_be_read_is_put_aside_and_told_of() {
     }
     stop(first);
     let whole = std::fs::read(&path).unwrap();
-    for (round, damaged) in [&whole[..whole.len() - 1], b"", b"not a snapshot at all"].into_iter().enumerate() {
+    for (round, damaged) in [&whole[..whole.len() - 1], b"", b"not a snapshot at all"].into_iter().enumerate()
+    {
         std::fs::write(&path, damaged).unwrap();
         let node = node(folder.path(), 1, &[]);
         let mut client = ready(&node);
@@ -167,7 +170,8 @@ fn a_file_that_cannot_be_read_is_put_aside_and_told_of() {
 fn with_encryption_nothing_of_it_is_in_clear_and_another_key_does_not_open_it() {
     let folder = tempfile::tempdir().unwrap();
     let key = |key: &'static str| [("encryption.enabled", "true"), ("encryption.private_key", key)];
-    let (right, wrong) = (key("a key of more than thirty-two bytes"), key("one more key of thirty-two bytes"));
+    let (right, wrong) =
+        (key("a key of more than thirty-two bytes"), key("one more key of thirty-two bytes"));
     let first = node(folder.path(), 1, &right);
     first.client().put(&kv("the name of a key"), "the bytes of a value").expect(201);
     first.client().call("POST", "/apps", &[], b"{\"name\":\"the name of an app\"}").expect(201);

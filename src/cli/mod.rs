@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `init`, `server`, `settings` | of the same name: a node and its configuration |
 //! | `get`, `put`, `delete`, `patch`, `list`, `key`, `app`, `dump`, `restore` | [`client`]: a running node |
+//! | `recover`, `rekey`; `key` and `app` of a stopped node | [`folder`]: what a node keeps on disk |
 //! | `token` | [`token`]: credentials, without a node |
 //! | `bench` | [`mod@bench`]: how a node answers under load |
 //! | `completions`, `man` | [`pages`]: what shells and manuals want |
@@ -19,6 +20,7 @@ pub mod bench;
 pub mod certificate;
 pub mod client;
 pub mod failure;
+pub mod folder;
 pub mod init;
 pub mod logging;
 pub mod pages;
@@ -148,6 +150,22 @@ Example:
   $ lucid get copy/greeting
   hello";
 
+const RECOVER_EXAMPLE: &str = "\
+Example:
+  $ lucid recover /var/lib/lucid
+  lucid: /var/lib/lucid is no folder
+
+With a folder of a node that is stopped, it lists what each file has, names every damaged place, and changes
+nothing; --to DIR writes what can be kept into a new folder.";
+
+const REKEY_EXAMPLE: &str = "\
+Example:
+  $ lucid rekey /var/lib/lucid --new-key-file new.key
+  lucid: /var/lib/lucid is no folder
+
+The keys come from files, LUCID_ENCRYPTION__PRIVATE_KEY and LUCID_NEW_PRIVATE_KEY, the configuration, or are
+asked for; they never stand on the command line.";
+
 const BENCH_EXAMPLE: &str = "\
 Example:
   $ lucid bench get --duration 1s
@@ -245,6 +263,12 @@ enum Verb {
     /// Write what a dump holds into a node
     #[command(after_help = RESTORE_EXAMPLE)]
     Restore(client::restore::RestoreArgs),
+    /// Say what can be kept of a damaged folder, and write it into another one
+    #[command(after_help = RECOVER_EXAMPLE)]
+    Recover(folder::recover::RecoverArgs),
+    /// Give a folder another key, or one at all, or none any more
+    #[command(after_help = REKEY_EXAMPLE)]
+    Rekey(folder::rekey::RekeyArgs),
     /// Load a node and show how it answers
     #[command(after_help = BENCH_EXAMPLE)]
     Bench(Box<bench::BenchArgs>),
@@ -318,10 +342,12 @@ pub fn run() -> ExitCode {
         Verb::Patch(args) => client::patch::run(&args),
         Verb::List(args) => client::list::run(&args),
         Verb::Token(args) => token::run(&args, config),
-        Verb::Key(args) => client::api_key::run(&args),
-        Verb::App(args) => client::app::run(&args),
+        Verb::Key(args) => client::api_key::run(&args, config),
+        Verb::App(args) => client::app::run(&args, config),
         Verb::Dump(args) => client::dump::run(&args),
         Verb::Restore(args) => client::restore::run(&args),
+        Verb::Recover(args) => folder::recover::run(&args, config),
+        Verb::Rekey(args) => folder::rekey::run(&args, config),
         Verb::Bench(args) => bench::run(&args),
         Verb::Completions(args) => pages::completions(&args, CommandLine::command()),
         Verb::Man(args) => pages::man(&args, CommandLine::command()),
