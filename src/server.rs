@@ -127,7 +127,7 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
     let (events_in, events) = channel();
     watch_signals(events_in.clone()).map_err(system("watch for signals"))?;
     let left = match folder.transpose()? {
-        Some(folder) => Some(Left::Folder(folder)),
+        Some(folder) => Some(Left::Folder(Box::new(folder))),
         None => settings.snapshot.as_ref().and_then(snapshot::open).map(Left::Snapshot),
     };
     let kept = left.map(|left| {
@@ -186,7 +186,7 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
 /// What an earlier run has left, read once and found good.
 pub enum Left {
     /// The folder of its journal.
-    Folder(Opened),
+    Folder(Box<Opened>),
     /// A snapshot.
     Snapshot(Snapshot),
 }
@@ -299,7 +299,7 @@ pub fn reactors(
                 done: recovered,
             };
             let (taps, journal) = match left {
-                Left::Folder(folder) => keeping::start(folder, bells.clone())
+                Left::Folder(folder) => keeping::start(*folder, bells.clone())
                     .map(|(taps, journal)| (taps.into_iter().map(Some).collect(), Some(journal)))?,
                 Left::Snapshot(_) => ((0..workers).map(|_| None).collect(), None),
             };

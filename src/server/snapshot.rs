@@ -34,8 +34,11 @@ fn key(snapshot: &config::Snapshot) -> Option<MasterKey> {
 pub struct Snapshot {
     reader: SnapshotReader,
     boot_id: u32,
-    ledger: Vec<(Box<[u8]>, Zeroizing<Vec<u8>>)>,
+    ledger: Vec<Kept>,
 }
+
+/// Something that the node kept of itself, under its name.
+type Kept = (Box<[u8]>, Zeroizing<Vec<u8>>);
 
 impl Snapshot {
     fn open(settings: &config::Snapshot) -> Result<Snapshot, OpenError> {

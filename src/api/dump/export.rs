@@ -74,6 +74,7 @@ pub(in super::super) struct Dump {
     stage: Stage,
     spaces: Arc<Spaces>,
     /// Those that are back and have more to bring.
+    #[allow(clippy::vec_box)] // As they travel between the cores.
     idle: Vec<Box<Export>>,
     /// Lists that are still to be copied.
     lists: Vec<ListName>,

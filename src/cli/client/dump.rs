@@ -50,7 +50,8 @@ pub fn run(args: &DumpArgs) -> Result<ExitCode, Failure> {
         None => match copy(&mut lines, &mut io::stdout().lock()) {
             // Whoever reads has seen enough.
             Err(Stopped::Writing(error)) if error.kind() == ErrorKind::BrokenPipe => {}
-            copied => drop(copied.map_err(|stopped| stopped.failure("stdout"))?),
+            Err(stopped) => return Err(stopped.failure("stdout")),
+            Ok(_) => {}
         },
         Some(path) => {
             let tally = write_file(&mut lines, path)?;
