@@ -506,3 +506,105 @@ fn a_cache_without_persistence_writes_nothing() {
     end(node, End::Told);
     assert!(!folder.path().exists());
 }
+
+#[test]
+fn when_the_disk_fails_nothing_more_is_acknowledged_and_the_next_start_has_what_was() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    for mode in ["always", "everysec"] {
+        let folder = Folder::new(mode);
+        let node = folder.start_early(|setup| {
+            // Files that may not grow stand for a disk that fails; the signal that comes with it is for others.
+            setup.workers(2).before("trap '' XFSZ");
+        });
+        wait_until_ready(&node);
+        let mut client = node.client();
+        for number in 0..20 {
+            client.put(&kv(format!("kept/{number}")), "x").expect(201);
+        }
+        let none = Rlimit { current: Some(0), maximum: Some(0) };
+        prlimit(Pid::from_raw(node.pid() as i32), Resource::Fsize, none).expect("a child of ours");
+        // Whoever writes while it fails hears nothing, or that it has failed.
+        let request = client.compose("PUT", &kv("lost"), &[], b"x");
+        client.send(&request);
+        match client.try_response("PUT") {
+            Ok(answer) => assert_eq!(answer.status, 503, "{answer}"),
+            Err(trouble) => assert!(matches!(trouble, common::Trouble::Closed(_)), "{trouble:?}"),
+        }
+        let mut client = node.client();
+        for _ in 0..5 {
+            let refused = client.put(&kv("new"), "x").expect(503);
+            assert_eq!(refused.json()["code"], "disk_failed", "{refused}");
+            client.delete(&kv("kept/0")).expect(503);
+            assert_eq!(client.get(&kv("kept/0")).expect(200).text(), "x");
+            assert!(client.get("/readyz").expect(503).text().contains("disk has failed"));
+        }
+        assert!(node.stderr().contains("the journal in "), "{}", node.stderr());
+        let mut node = node;
+        node.signal(Signal::TERM);
+        let ended = node.wait(std::time::Duration::from_secs(30));
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        let node = folder.start(1);
+        let mut client = node.client();
+        for number in 0..20 {
+            client.get(&kv(format!("kept/{number}"))).expect(200);
+        }
+        client.put(&kv("new"), "x").expect(201);
+    }
+}
+
+/// A disk of so many MiB in a namespace of its own, which goes with the node; and in it a file that takes up
+/// `filler` of them.
+const SMALL_DISK: [&str; 5] = [
+    "unshare",
+    "-rm",
+    "sh",
+    "-c",
+    "mount -t tmpfs -o size=420m tmpfs data && fallocate -l 240M data/filler && exec \"$0\" \"$@\"",
+];
+
+#[test]
+fn a_full_disk_refuses_what_takes_room_and_heals_by_itself() {
+    let mut probe = std::process::Command::new("unshare");
+    probe.args(["-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]);
+    if !probe.status().is_ok_and(|status| status.success()) {
+        println!("no disk can be mounted here");
+        return;
+    }
+    let node = Node::start(|setup| {
+        setup.set("persistence.enabled", true).set("persistence.location", "data/journal");
+        setup.set("store.memory_limit", "600MiB").before("mkdir data").runner(&SMALL_DISK);
+    });
+    wait_until_ready(&node);
+    let mut client = node.client();
+    let value = vec![b'x'; 1_000_000];
+    let mut kept = 0;
+    let refused = loop {
+        let put = client.put(&kv(format!("large/{kept}")), &value);
+        if put.status != 201 {
+            break put.expect(507);
+        }
+        kept += 1;
+        assert!(kept < 300, "180 MB hold so much");
+    };
+    assert_eq!(refused.json()["code"], "disk_full", "{refused}");
+    assert!(kept > 20, "{kept}");
+    client.put(&kv("small"), "x").expect(507);
+    assert!(client.get("/readyz").expect(200).text().contains("disk is full"));
+    for number in 0..kept {
+        assert_eq!(client.get(&kv(format!("large/{number}"))).expect(200).body.len(), value.len());
+    }
+    client.delete(&kv("large/0")).expect(200);
+    std::fs::remove_file(format!("/proc/{}/root{}/data/filler", node.pid(), node.folder().display()))
+        .expect("the filler");
+    let began = std::time::Instant::now();
+    loop {
+        match client.put(&kv("small"), "x").status {
+            201 => break,
+            507 => assert!(began.elapsed().as_secs() < 30, "{}", node.stderr()),
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(client.get("/readyz").expect(200).text(), "ready\n");
+    client.put(&kv(format!("large/{kept}")), &value).expect(201);
+    client.get(&kv("large/0")).expect(404);
+}

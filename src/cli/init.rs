@@ -180,8 +180,21 @@ authentication:
 store:
   # Ceiling of everything the node holds. Without it: half of the memory, at most 1GiB.
   # memory_limit: 1GiB
-  # What to do when it is full: evict what is least worth keeping, or reject writes.
+  # What to do when it is full: evict what is least worth keeping, or reject writes. Without it: evict, or
+  # with persistence reject.
   # when_full: evict
+
+persistence:
+  # Keeps everything in a folder, from which the next start brings it back.
+  # enabled: true
+  # location: /var/lib/lucid
+  # Power loss loses nothing (always), at most the last second (everysec), or what the system pleases (never).
+  # sync: everysec
+
+encryption:
+  # Seals what is in that folder. Without the key, as of `openssl rand -hex 32`, nothing can be read.
+  # enabled: true
+  # private_key: …
 
 logging:
   # off, error, warn, info, debug or trace

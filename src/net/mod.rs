@@ -12,6 +12,8 @@ mod control;
 mod core;
 mod doors;
 mod helper;
+#[cfg(test)]
+mod journal_tests;
 mod listener;
 mod output;
 mod reactor;

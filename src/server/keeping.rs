@@ -42,7 +42,7 @@ pub fn open(persistence: &Persistence) -> Result<Opened, OpenError> {
     let (sender, opened) = channel();
     let mut report = Report::begin("checking");
     let opened = std::thread::scope(|scope| {
-        scope.spawn(|| sender.send(Folder::open(&persistence.location, &config)));
+        scope.spawn(|| drop(sender.send(Folder::open(&persistence.location, &config))));
         loop {
             match opened.recv_timeout(TICK) {
                 Err(RecvTimeoutError::Timeout) => report.show(config.progress.bytes()),

@@ -119,6 +119,12 @@ impl Setup {
         self
     }
 
+    /// Has these words run the node in their turn.
+    pub fn runner(&mut self, words: &[&'static str]) -> &mut Setup {
+        self.runner = words.to_vec();
+        self
+    }
+
     fn file(&self) -> String {
         let mut text = String::new();
         for (section, keys) in self.values.iter().filter(|(_, keys)| !keys.is_empty()) {
