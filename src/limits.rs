@@ -97,6 +97,27 @@ pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
 /// Longest body of a PATCH.
 pub const PATCH_BODY_BYTES_MAX: usize = 4 * 1_024;
 
+/// Most fields in a body of the databases family.
+pub const FORM_FIELDS_MAX: usize = 1_000;
+
+/// Longest head of a part of a multipart form.
+pub const MULTIPART_HEAD_BYTES_MAX: usize = 4 * 1_024;
+
+/// Entries that each of the databases with clients' log messages has at most.
+pub const LOG_ENTRIES_MAX: u32 = 1_000;
+
+/// Longest log message from a client.
+pub const LOG_MESSAGE_BYTES_MAX: usize = 16 * 1_024;
+
+/// Bytes of a database that are gathered before they are sent, when all of it is asked for.
+pub const DATABASE_PAGE_BYTES: usize = 64 * 1_024;
+
+/// Entries of a database that are brought together for that.
+pub const DATABASE_PAGE_ENTRIES: usize = 512;
+
+/// Longest query of `/execute`.
+pub const QUERY_BYTES_MAX: usize = 64 * 1_024;
+
 /// Longest body that makes, renames or rotates an API key or app.
 pub const FORM_BODY_BYTES_MAX: usize = 16 * 1_024;
 

@@ -32,6 +32,17 @@ impl Namespace {
         Namespace(LISTS | app & NUMBER_MAX)
     }
 
+    /// The entries of a database, by its number.
+    pub const fn database(number: u32) -> Namespace {
+        Namespace(DATABASES | number & NUMBER_MAX)
+    }
+
+    /// Whether it is that of a database. Nothing can be written to it before it is opened, or once it is
+    /// closed.
+    pub const fn is_database(self) -> bool {
+        self.0 & !NUMBER_MAX == DATABASES
+    }
+
     /// Whether what lies in it are lists.
     pub const fn holds_lists(self) -> bool {
         self.0 & !NUMBER_MAX == LISTS
@@ -39,9 +50,10 @@ impl Namespace {
 }
 
 /// The two upper bits of a namespace tell whose it is, the others which of theirs.
-const NUMBER_MAX: u32 = (1 << 30) - 1;
+pub const NUMBER_MAX: u32 = (1 << 30) - 1;
 const ITEMS: u32 = 1 << 30;
 const LISTS: u32 = 2 << 30;
+const DATABASES: u32 = 3 << 30;
 
 /// How the bytes of a value were encoded by whoever stored them (`Content-Encoding`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -282,6 +294,8 @@ pub enum Outcome<'a> {
     JournalFull,
     /// The disk that the journal is on has failed: nothing was written, and nothing will be.
     JournalFailed,
+    /// The database is closed: it was dropped, or there never was one.
+    Closed,
 }
 
 /// Hashes keys. Every thread has a copy with the same random keys, so that all agree on who owns

@@ -64,7 +64,7 @@ pub fn end_of_string(document: &[u8], at: usize) -> Result<usize, Malformed> {
 }
 
 /// The character that the escape stands for with which `text` begins, and the length of the escape.
-fn escape(text: &[u8]) -> Option<(char, usize)> {
+pub fn escape(text: &[u8]) -> Option<(char, usize)> {
     Some(match text.get(1)? {
         b'u' => {
             let unit = hex(text.get(2..6)?)?;

@@ -20,7 +20,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::api::{Api, ApiConfig, NodeState, Phase};
-use crate::auth::{Brake, Ledger, NoRandomness, Trust, Unrestored, Verifier, VerifierConfig, root_token};
+use crate::auth::{Brake, Ledger, NoRandomness, Trust, Verifier, VerifierConfig, root_token};
 use crate::clock::{Clock, Version};
 use crate::config::{self, Settings, Tls, WhenFull};
 use crate::etag::Tags;
@@ -31,7 +31,7 @@ use crate::net::{
     SocketFile, Steering, Timeouts, connect, steer,
 };
 use crate::op::KeyHasher;
-use crate::shard::{Doorbell, Mesh, Shard};
+use crate::shard::{Doorbell, Mesh, Registry, Shard};
 use crate::store::{Store, StoreConfig};
 use keeping::{Comeback, Report, TICK};
 use snapshot::Snapshot;
@@ -265,7 +265,9 @@ pub fn reactors(
     let state = Arc::new(NodeState::default());
     let loads = Loads::new(workers);
     let trust = trust(settings, kept.as_ref().map(|kept| &kept.left))?;
-    let brake = settings.databases.password.is_some().then(Brake::new);
+    let databases = &settings.databases;
+    let has_password = databases.password.is_some() || databases.password_hash.is_some();
+    let brake = has_password.then(Brake::new);
 
     let mut polls = Vec::new();
     let mut bells = Vec::new();
@@ -282,17 +284,20 @@ pub fn reactors(
     let meshes = Mesh::connect(bells.clone());
     let mut ledger =
         Ledger::new(&trust, memory.clone(), workers, Clock::wall_seconds()).map_err(no_randomness)?;
+    let mut registry = Registry::new(memory.clone(), workers);
+    let mut databases = Vec::new();
     let (comeback, taps, journal) = match kept {
         None => (None, Vec::new(), None),
         Some(Kept { left, recovered }) => {
-            ledger.restore(left.ledger()).map_err(unrestored)?;
+            ledger.restore(left.ledger()).map_err(io::Error::other)?;
+            databases = registry.restore(left.ledger()).map_err(io::Error::other)?;
             let replay = left.replay();
             state.recover(workers, replay.progress().1 * workers as u64);
             let comeback = Comeback {
                 replay,
                 hasher: hasher.clone(),
                 workers,
-                spaces: Arc::new(keeping::spaces(&ledger)),
+                spaces: Arc::new(keeping::spaces(&ledger, &databases)),
                 version_max: left.version_max(),
                 must_fit: matches!(left, Left::Folder(_)),
                 state: state.clone(),
@@ -306,8 +311,8 @@ pub fn reactors(
             (Some(comeback), taps, journal)
         }
     };
-    let credentials: Vec<_> = ledger.credentials().cloned().collect();
-    let mut ledger = Some(ledger);
+    let credentials = ledger.credentials();
+    let mut ledger = Some((ledger, registry));
     let mut taps = taps.into_iter();
     let Live { timeouts, connections_max, request_bytes_max, default_ttl, cors_origins } = live(settings);
 
@@ -336,11 +341,17 @@ pub fn reactors(
             default_ttl,
             cors_origins: cors_origins.clone(),
             anonymous_head: settings.authentication.anonymous_head,
+            restricted: settings.databases.restricted.clone(),
             state: state.clone(),
         });
+        let mut shard = Shard::new(store, tags);
         api.learn(&credentials);
+        for database in &databases {
+            api.follow(database);
+            shard.follow(database);
+        }
         let api = match ledger.take() {
-            Some(ledger) => api.with_ledger(ledger),
+            Some((ledger, registry)) => api.with_ledger(ledger, registry),
             None => api,
         };
         let recovery =
@@ -348,7 +359,7 @@ pub fn reactors(
         let (steering, control) = connect();
         let config = ReactorConfig {
             api,
-            shard: Shard::new(store, tags),
+            shard,
             recovery,
             mesh,
             helper,
@@ -397,22 +408,12 @@ fn trust(settings: &Settings, left: Option<&Left>) -> io::Result<Trust> {
     }
     let mut trust = Trust::new(verifier).map_err(no_randomness)?;
     if let Some(left) = left {
-        trust = trust.restored(left.ledger()).map_err(unrestored)?;
+        trust = trust.restored(left.ledger()).map_err(io::Error::other)?;
     }
-    Ok(match &settings.databases.password {
-        Some(password) => trust.with_password(password.expose().as_bytes()),
-        None => trust,
-    })
-}
-
-fn unrestored(why: Unrestored) -> io::Error {
-    io::Error::other(match why {
-        Unrestored::Unreadable(name) => {
-            format!("the folder has a record of the node itself, {name:?}, that this version does not read")
-        }
-        Unrestored::NoRoom => {
-            "the folder holds more API keys and apps than an eighth of store.memory_limit; raise it".into()
-        }
+    Ok(match (&settings.databases.password, &settings.databases.password_hash) {
+        (Some(password), _) => trust.with_password(password.expose().as_bytes()),
+        (None, Some(hash)) => trust.with_password_hash(hash.clone()),
+        (None, None) => trust,
     })
 }
 

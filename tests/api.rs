@@ -74,6 +74,7 @@ impl Node {
             default_ttl: None,
             cors_origins: Vec::new(),
             anonymous_head: false,
+            restricted: Default::default(),
             state: Arc::new(NodeState::default()),
         });
         Node { api, shards, remembered: Remembered::default(), now: Now::from_unix_ms(1_700_000_000_000) }

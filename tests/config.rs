@@ -302,7 +302,7 @@ fn settings_name_the_origin_of_each_value_and_mask_secrets() {
         "general: {{port: 1, port_ssl: 2}}\n\
          authentication: {{secret_key: {SECRET}, root_token: r00t, previous_secret_key: 0lder}}\n\
          encryption: {{private_key: pr1vate}}\n\
-         databases: {{password_hash: h4sh}}\n"
+         databases: {{password_hash: \"$argon2id$v=19$m=64,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc\"}}\n"
     );
     let place = Place::with(&text).variable("LUCID_DATABASES__PASSWORD_FILE", "pw");
     place.write("pw", "passw0rd\n");
@@ -319,7 +319,7 @@ fn settings_name_the_origin_of_each_value_and_mask_secrets() {
     assert_eq!(line("general.show_banner"), "false (--no-banner)");
     assert_eq!(line("http.idle_timeout"), "75 s (default)");
     assert_eq!(line("authentication.secret_key"), "******** (lucid.yml:2:30)");
-    for secret in [SECRET, "r00t", "0lder", "pr1vate", "h4sh"] {
+    for secret in [SECRET, "r00t", "0lder", "pr1vate", "CTFhFdXP"] {
         assert!(!settings.stdout.contains(secret) && !settings.stderr.contains(secret), "{settings:?}");
     }
 }

@@ -19,6 +19,7 @@ const MIB: usize = 1 << 20;
 fn node() -> Node {
     Node::start(|setup| {
         setup.workers(2).set("store.max_limit", "4MiB").set("store.memory_limit", "256MiB");
+        setup.set("databases.password", "a password of some length");
     })
 }
 
@@ -103,6 +104,13 @@ fn fill(node: &Node) {
     client.patch(&kv("leased"), "{\"operation\":\"lock\",\"value\":4000}").expect(200);
     client.call("POST", "/apps", &[], b"{\"name\":\"web \xc3\xa9\"}").expect(201);
     client.call("POST", "/apps", &[], b"{\"name\":\"empty\"}").expect(201);
+    for (database, key, value) in
+        [("notes é", "k", "v"), ("notes é", "é\n", "\"quoted\" é"), ("other", "k", "1")]
+    {
+        let order = json!({"database_name": database, "key": key, "value": value});
+        let fields = [("Content-Type", "application/json")];
+        client.call("POST", "/controller/set", &fields, order.to_string().as_bytes()).expect(200);
+    }
     let app = client.get("/apps").expect(200).json()["data"][1]["id"].as_str().unwrap().to_owned();
     for app in ["", &app] {
         for (key, value) in [("number", "-0.50e+3"), ("text", "\"\\u00e9 é \\\"\""), ("none", "null")] {
@@ -140,12 +148,15 @@ fn every_kind_of_entry_comes_back_as_it_was() {
     fill(&from);
     let lines = dump(&from);
     assert_eq!((&lines[0]["lucid"], &lines[0]["version"]), (&json!("dump"), &json!(1)));
-    assert_eq!(lines[0]["entries"], 27);
-    assert_eq!(lines.last().unwrap(), &json!({"end": {"apps": 3, "keys": 13, "items": 8, "lists": 6}}));
+    assert_eq!(lines[0]["entries"], 30);
+    assert_eq!(
+        lines.last().unwrap(),
+        &json!({"end": {"apps": 3, "databases": 2, "keys": 13, "items": 8, "lists": 6, "records": 3}})
+    );
     let folder = tempfile::tempdir().unwrap();
     for name in ["node.ndjson", "node.ndjson.zst"] {
         let said = call_to(&from, &["dump", name]).within(folder.path()).said();
-        assert_eq!(said, "13 keys, 8 items, 6 lists, 3 apps\n");
+        assert_eq!(said, "13 keys, 8 items, 6 lists, 3 apps, 2 databases with 3 records\n");
     }
     let plain = std::fs::metadata(folder.path().join("node.ndjson")).unwrap();
     let pressed = std::fs::metadata(folder.path().join("node.ndjson.zst")).unwrap();
@@ -154,14 +165,14 @@ fn every_kind_of_entry_comes_back_as_it_was() {
     assert_eq!((plain.permissions().mode() & 0o777, pressed.permissions().mode() & 0o777), (0o600, 0o600));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left behind");
     let restore = |name| call_to(&to, &["restore", name]).within(folder.path()).said();
-    assert_eq!(restore("node.ndjson.zst"), "restored 27 entries\n");
+    assert_eq!(restore("node.ndjson.zst"), "restored 30 entries\n");
     assert_same(&from, &to);
     // Again, it changes nothing, and over what is there neither.
-    assert_eq!(restore("node.ndjson"), "restored 27 entries\n");
+    assert_eq!(restore("node.ndjson"), "restored 30 entries\n");
     assert_same(&from, &to);
     let skipping = ["restore", "node.ndjson", "--skip-existing", "--json"];
     let said = call_to(&to, &skipping).within(folder.path()).said();
-    assert_eq!(said, "{\"restored\":0,\"skipped\":27,\"expired\":0}\n");
+    assert_eq!(said, "{\"restored\":0,\"skipped\":30,\"expired\":0}\n");
 
     let (mut before, mut after) = (from.client(), to.client());
     let every_byte: Vec<u8> = (0..=255).collect();
@@ -238,12 +249,12 @@ fn a_prefix_chooses_keys_on_the_way_out_and_goes_before_them_on_the_way_in() {
         dumped[1..],
         [
             json!({"key_base64": "cP8vMQ==", "value": "1"}),
-            json!({"end": {"apps": 0, "keys": 1, "items": 0, "lists": 0}})
+            json!({"end": {"apps": 0, "databases": 0, "keys": 1, "items": 0, "lists": 0, "records": 0}})
         ]
     );
     let everything = from.client().get("/api/dump").expect(200).body;
     let said = call_to(&to, &["restore", "--prefix", "copy/"]).stdin(&everything).said();
-    assert_eq!(said, "restored 28 entries\n");
+    assert_eq!(said, "restored 31 entries\n");
     let mut client = to.client();
     assert_eq!(client.get(&kv("copy/plain")).expect(200).text(), "text");
     client.get(&kv("plain")).expect(404);
@@ -386,7 +397,7 @@ fn a_head_shows_the_fields_and_a_client_of_http_1_0_gets_no_chunks() {
     let answer = String::from_utf8(answer).unwrap();
     assert!(!answer.to_ascii_lowercase().contains("transfer-encoding"), "{answer}");
     assert!(answer.contains("\r\n\r\n{\"lucid\":\"dump\""), "{answer}");
-    assert!(answer.ends_with("\"lists\":0}}\n"), "{answer}");
+    assert!(answer.ends_with("\"records\":0}}\n"), "{answer}");
 }
 
 #[test]
@@ -401,7 +412,7 @@ fn answers_behind_a_dump_come_behind_it() {
     requests.extend(client.compose("GET", &kv("typed"), &[], b""));
     client.send(&requests);
     assert_eq!(client.response().expect(200).text(), "text");
-    assert_eq!(lines(&client.response().expect(200).body).len(), 27 + 3 + 2);
+    assert_eq!(lines(&client.response().expect(200).body).len(), 30 + 5 + 2);
     assert_eq!(client.response().expect(200).text(), "");
     assert_eq!(lines(&client.response().expect(200).body).len(), 3);
     assert_eq!(client.response().expect(200).text(), "1,2");
@@ -536,8 +547,8 @@ fn a_file_that_is_cut_restores_nothing_and_a_pipe_tells_of_it() {
         assert_eq!(dump(&to).len(), before);
         if name == "a" {
             let said = call_to(&to, &["restore"]).stdin(&whole[..last_line]).failed(1);
-            assert!(said.contains("it is cut off behind line 31"), "{said}");
-            assert!(said.contains("27 entries were restored before that"), "{said}");
+            assert!(said.contains("it is cut off behind line 36"), "{said}");
+            assert!(said.contains("30 entries were restored before that"), "{said}");
             assert_same(&from, &to);
         }
     }
@@ -562,7 +573,7 @@ fn a_dump_of_one_node_pipes_into_another() {
         call(&["restore", "--url", &url(&to)]).variable("LUCID_TOKEN", &token::root()).into_command();
     let restored = restore.stdin(dump.stdout.take().unwrap()).output().unwrap();
     assert!(dump.wait().unwrap().success());
-    assert_eq!(String::from_utf8_lossy(&restored.stdout), "restored 27 entries\n");
+    assert_eq!(String::from_utf8_lossy(&restored.stdout), "restored 30 entries\n");
     assert_same(&from, &to);
 }
 

@@ -59,7 +59,10 @@ fn assert_whole(folder: &Path, key: Option<&str>) {
     ready(&node);
     let mut client = node.client();
     for number in 0..200 {
-        assert_eq!(client.get(&kv(format!("key/{number}"))).expect(200).text(), format!("the value {number}"));
+        assert_eq!(
+            client.get(&kv(format!("key/{number}"))).expect(200).text(),
+            format!("the value {number}")
+        );
     }
     assert!(client.get("/apps").expect(200).text().contains("\"web\""));
     drop(client);
@@ -198,8 +201,10 @@ fn keys_and_apps_of_a_stopped_node_are_made_and_ended_in_its_folder() {
         }
         let refused = on(&folder, &["recover"], &[]).variable("LUCID_ENCRYPTION__PRIVATE_KEY", KEY).failed(5);
         assert!(refused.contains("a node runs on this folder"), "{refused}");
-        let new = [("LUCID_ENCRYPTION__PRIVATE_KEY", key.unwrap_or("")), ("LUCID_NEW_PRIVATE_KEY", OTHER_KEY)];
-        let rekey = new.iter().fold(on(&folder, &["rekey"], &[]), |call, (name, value)| call.variable(name, value));
+        let new =
+            [("LUCID_ENCRYPTION__PRIVATE_KEY", key.unwrap_or("")), ("LUCID_NEW_PRIVATE_KEY", OTHER_KEY)];
+        let rekey =
+            new.iter().fold(on(&folder, &["rekey"], &[]), |call, (name, value)| call.variable(name, value));
         assert!(rekey.failed(5).contains("a node runs on this folder"));
         node.assert_well();
         stop(node);

@@ -6,15 +6,17 @@ use common::cli::call;
 use common::node::binary;
 use std::process::Command;
 
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 16] = [
     "init",
     "server",
+    "api",
     "settings",
     "get",
     "put",
     "delete",
     "patch",
     "list",
+    "execute",
     "token",
     "key",
     "app",

@@ -120,12 +120,19 @@ fn every_example_without_curl_is_answered_as_the_reference_says() {
         client.call("POST", "/item/write", &[], body.as_bytes()).expect(200);
     }
     client.call("POST", "/list/write", &[], br#"{"key": "online-mods", "values": []}"#).expect(200);
+    assert_eq!(
+        client.get("/item/exists?key=user:42:score").expect(200).json(),
+        json!({"ok": true, "data": true})
+    );
     // Byte order: the reference shows the names in the order in which they were made.
     assert_eq!(
         client.get("/item/keys?prefix=user:").json()["data"],
         json!(["user:42:rank", "user:42:score"])
     );
     assert_eq!(client.get("/list/keys?prefix=online").json()["data"], json!(["online-mods", "online-users"]));
+    // Each answer that the reference shows is compared with somewhere here.
+    let shown = REFERENCE.lines().filter(|line| line.contains("\"ok\": true")).count();
+    assert_eq!(shown, 2 + 3 + 3 + 3, "curls, examples, answers, keys and exists");
     let absent = client.get("/item/read?key=foo").expect(404);
     assert_eq!(
         absent.json(),

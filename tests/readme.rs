@@ -72,7 +72,7 @@ fn every_example_of_every_help_does_what_it_says() {
         std::fs::write(folder.join("logo.png"), b"\x89PNG\r\n\x1a\n\0").expect("room for a file");
         session.export("LUCID_AUTHENTICATION__SECRET_KEY", token::SECRET);
         session.export("LUCID_TOKEN", &token::root());
-        if !["server", "init", "settings"].contains(&path[0]) {
+        if !["server", "api", "init", "settings"].contains(&path[0]) {
             let line = "lucid server --port 7020".to_owned();
             let answer = "…\nlistening on http://127.0.0.1:7020\n…".into();
             let mut server = Block { commands: line, answer, ..Block::default() };

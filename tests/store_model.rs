@@ -513,7 +513,7 @@ impl Pair {
             .map(|((_, name), expected)| (name.clone(), expected.len as u64, expected.version));
         let mut after = Vec::new();
         loop {
-            let mut scan = Scan::new(&prefix, &after, limit);
+            let mut scan = Scan::page(&prefix, &after, limit);
             while !self.store.scan(Namespace(namespace.into()), &mut scan, budget, self.now) {}
             let (page, more) = scan.into_page();
             for listed in &page {

@@ -14,8 +14,9 @@ use zeroize::Zeroizing;
 use crate::auth::{Credential, Fields, Id, Ledger, LedgerChange, NewKey, Principal, Refused, Which};
 use crate::http::{Field, Method, Request, Status, response, target};
 use crate::op::Namespace;
-use crate::shard::Health;
+use crate::shard::{DatabaseChange, Health, Registry, Shard};
 
+use super::databases::change::Aftermath;
 use super::gather::{Piece, Work};
 use super::message::Problem;
 use super::routes::{Duty, Family};
@@ -193,14 +194,13 @@ impl Api {
 
     /// Does what another reactor, or this one, asks for, if the journal can keep what it changes.
     #[cold]
-    pub fn perform(&mut self, errand: &mut dyn Any, journal: Health) {
+    pub fn perform(&mut self, errand: &mut dyn Any, shard: &mut Shard) -> Aftermath {
         let Some(Errand(stage)) = errand.downcast_mut() else {
-            debug_assert!(false, "not an errand of ours");
-            return;
+            return self.perform_for_databases(errand, shard);
         };
         *stage = match std::mem::replace(stage, Stage::Learned) {
             Stage::Order(order) => {
-                let (answer, effects) = match order.refused_by(journal) {
+                let (answer, effects) = match order.refused_by(shard.health()) {
                     None => self.execute(*order),
                     Some(problem) => (Err(problem), Effects::default()),
                 };
@@ -217,6 +217,7 @@ impl Api {
             Stage::ListApps(after) => Stage::ListedApps(self.listed_apps(after)),
             done => done,
         };
+        Aftermath::None
     }
 
     fn listed_apps(&self, after: u64) -> ListedApps {
@@ -230,12 +231,20 @@ impl Api {
     /// What the ledger has changed since this was last asked, to be kept: names and their contents, none for
     /// what is gone.
     pub fn take_ledger_changes(&mut self) -> Vec<LedgerChange> {
-        self.ledger.as_mut().map(Ledger::take_changes).unwrap_or_default()
+        let mut changes = self.ledger.as_mut().map(Ledger::take_changes).unwrap_or_default();
+        changes.extend(self.registry.as_mut().map(Registry::take_changes).unwrap_or_default());
+        changes
     }
 
     /// All that the ledger has to be kept.
     pub fn ledger_records(&self) -> impl Iterator<Item = (Box<[u8]>, Zeroizing<Vec<u8>>)> + '_ {
-        self.ledger.iter().flat_map(Ledger::records)
+        let databases = self.registry.iter().flat_map(|registry| registry.records(&self.databases));
+        self.ledger.iter().flat_map(Ledger::records).chain(databases)
+    }
+
+    /// Knows of databases that were made earlier.
+    pub fn follow(&mut self, change: &DatabaseChange) {
+        self.databases.follow(change);
     }
 
     /// Learns of credentials that were made earlier.

@@ -7,10 +7,11 @@
 //! that is what keeps the operations of a batch on one key in order.
 
 use std::any::Any;
+use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::clock::Now;
-use crate::http::{Method, Request, Status, response};
+use crate::http::{Method, Request, Status, Version, response};
 use crate::limits::CONNECTION_HOPS_MAX;
 use crate::memory::{Memory, Reservation};
 use crate::op::{Namespace, Operation, Outcome, Payload};
@@ -18,6 +19,7 @@ use crate::shard::{ListTask, Scan};
 
 use super::administer::Administration;
 use super::batch::Batch;
+use super::databases;
 use super::dump::{Dump, Export, Restore, Wrote};
 use super::light::order::Order;
 use super::list::List;
@@ -39,6 +41,39 @@ enum Kind {
     Light(Box<Order>),
     Dump(Box<Dump>),
     Restore(Box<Restore>),
+    Database(Box<databases::order::Order>),
+}
+
+/// Something for a thread that may take its time.
+pub struct Chore(Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>);
+
+impl Chore {
+    /// A chore that makes this.
+    pub(super) fn new<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> Chore {
+        Chore(Box::new(move || Box::new(make())))
+    }
+
+    /// Does it, and brings what it made.
+    pub fn run(self) -> Box<dyn Any + Send> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Chore {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Chore")
+    }
+}
+
+/// What of an answer can be sent before the rest is there.
+#[derive(Debug)]
+pub enum Flow {
+    /// Nothing.
+    Waits,
+    /// What was appended, and this behind it with what it draws on the memory of the node.
+    Sends(Tail<'static>, Option<Reservation>),
+    /// There will be no rest: the connection ends here, so that nobody takes it for all.
+    Broken,
 }
 
 /// A piece of work for one core.
@@ -68,6 +103,10 @@ pub enum Work<'a> {
     Errand(Box<dyn Any + Send>),
     /// To write a block of its entries down: [`super::go_on`]. An errand that takes several turns.
     Export(Box<Export>),
+    /// The same for the core that asks.
+    Here(Box<dyn Any + Send>),
+    /// Something for a thread that may take its time. It is brought back when it is done.
+    Chore(Chore),
 }
 
 impl Api {
@@ -91,6 +130,13 @@ impl Api {
             }
             Task::Dump => Kind::Dump(Box::new(self.dump(request, head)?)),
             Task::Restore => Kind::Restore(Box::new(self.restore(request, head, payload)?)),
+            Task::Database(verb, by_password) => Kind::Database(Box::new(self.database_order(
+                request,
+                head,
+                (verb, by_password),
+                call,
+                payload,
+            ))),
         };
         Ok(Box::new(Gather(kind)))
     }
@@ -103,6 +149,7 @@ impl Gather {
             Kind::Batch(batch) => batch.writes_next(),
             Kind::Light(order) => order.writes_next(),
             Kind::Restore(restore) => restore.writes_next(),
+            Kind::Database(order) => order.writes_next(),
             Kind::List(_) | Kind::Administration(_) | Kind::Dump(_) => false,
         }
     }
@@ -117,6 +164,7 @@ impl Gather {
             Kind::Light(order) => order.next(),
             Kind::Dump(dump) => dump.next(),
             Kind::Restore(restore) => restore.next(),
+            Kind::Database(order) => order.next(),
         }
     }
 
@@ -126,6 +174,7 @@ impl Gather {
             Kind::Batch(batch) => batch.accept(index, outcome),
             Kind::Light(order) => order.accept(outcome),
             Kind::Restore(restore) => restore.accept(index, outcome),
+            Kind::Database(order) => order.accept(outcome),
             Kind::List(_) | Kind::Administration(_) | Kind::Dump(_) => {
                 debug_assert!(false, "only a batch has operations");
             }
@@ -138,6 +187,7 @@ impl Gather {
         match &mut self.0 {
             Kind::List(list) => list.accept(index, *scan),
             Kind::Light(order) => order.accept_scan(index, *scan),
+            Kind::Database(order) => order.accept_scan(*scan),
             _ => debug_assert!(false, "only a listing has scans"),
         }
     }
@@ -149,8 +199,37 @@ impl Gather {
             Kind::Light(order) => order.accept_app(errand),
             Kind::Dump(dump) => dump.accept(errand),
             Kind::Restore(restore) => restore.accept_app(errand),
+            Kind::Database(order) => order.accept_errand(errand),
             Kind::List(_) | Kind::Batch(_) => debug_assert!(false, "only an order has errands"),
         }
+    }
+
+    /// Brings back what a chore has made.
+    pub fn accept_chore(&mut self, made: Box<dyn Any + Send>, memory: &Arc<Memory>) {
+        match &mut self.0 {
+            Kind::Database(order) => order.accept_chore(made, memory),
+            _ => debug_assert!(false, "only the databases family has chores"),
+        }
+    }
+
+    /// Sends what can be sent before the rest is there.
+    pub fn flow(
+        &mut self,
+        api: &mut Api,
+        request: &Request,
+        head: &[u8],
+        close: bool,
+        out: &mut Vec<u8>,
+    ) -> Flow {
+        match &mut self.0 {
+            Kind::Database(order) => order.flow(api, request, head, close, out),
+            _ => Flow::Waits,
+        }
+    }
+
+    /// Whether the answer may end with its connection, since its length is not known and there are no chunks.
+    pub fn ends_with_connection(&self, request: &Request) -> bool {
+        request.version == Version::Http10 && matches!(&self.0, Kind::Database(order) if order.may_be_long())
     }
 
     /// Brings back what was asked of a list.
@@ -248,6 +327,7 @@ impl Gather {
             Kind::Light(order) => order.is_done(),
             Kind::Dump(dump) => dump.is_done(),
             Kind::Restore(restore) => restore.is_done(),
+            Kind::Database(order) => order.is_done(),
         }
     }
 
@@ -278,6 +358,7 @@ impl Gather {
                 dump.answer_head(api, request, head, close, out);
                 return (Tail::None, None);
             }
+            Kind::Database(order) => return order.answer(api, request, head, close, out, now),
         };
         let length: usize = parts.iter().map(Vec::len).sum();
         api.preamble.begin(out, Status::Ok);

@@ -18,6 +18,8 @@ use super::{Api, ETAG, KeyCall, Tail};
 pub struct Scratch {
     if_match: Vec<u8>,
     if_none_match: Vec<u8>,
+    /// A string as JSON has it.
+    text: Vec<u8>,
 }
 
 /// What the query of a PUT says.
@@ -41,6 +43,9 @@ impl Api {
     ) -> Result<Operation<'a>, Problem> {
         if let Verb::Item(verb) = call.verb {
             return Ok(self.item_operation(head, call, verb, body));
+        }
+        if let Verb::Database(verb) = call.verb {
+            return Ok(self.entry_operation(call, verb, body, &mut scratch.text));
         }
         if call.verb != Verb::Get {
             return self.write_operation(request, head, call, body, scratch);
@@ -67,7 +72,7 @@ impl Api {
         let mut condition = Condition::default();
         let mut fencing_token = None;
         let action = match call.verb {
-            Verb::Get | Verb::Item(_) => Action::Get,
+            Verb::Get | Verb::Item(_) | Verb::Database(_) => Action::Get,
             Verb::Put => {
                 let query = put_query(request, head)?;
                 condition.must_exist = query.must_exist;
@@ -147,6 +152,9 @@ impl Api {
         if let Verb::Item(verb) = call.verb {
             return self.answer_item(request, (head, body.bytes()), call, verb, outcome, close, out);
         }
+        if let Verb::Database(verb) = call.verb {
+            return self.answer_entry(request, (head, body.bytes()), call, verb, outcome, close, out);
+        }
         match outcome {
             Outcome::Found(entry) => self.answer_found(request, head, entry, close, out, now),
             outcome => self.answer_in_words(request, head, call, outcome, close, out, now),
@@ -214,7 +222,8 @@ impl Api {
             | Outcome::StoreFull
             | Outcome::TooLarge
             | Outcome::JournalFull
-            | Outcome::JournalFailed => {
+            | Outcome::JournalFailed
+            | Outcome::Closed => {
                 self.refuse(Some((request, head)), refused(outcome), close, out);
                 return Tail::None;
             }
@@ -287,6 +296,7 @@ pub(super) fn refused(outcome: &Outcome<'_>) -> Problem {
         Outcome::JournalFull => Problem::JournalFull,
         Outcome::JournalFailed => Problem::JournalFailed,
         Outcome::TooLarge => Problem::EntryTooLarge,
+        Outcome::Closed => Problem::DatabaseUnknown,
         Outcome::Absent
         | Outcome::Found(_)
         | Outcome::Created(_)

@@ -102,7 +102,7 @@ impl List {
         let shard = self.asked;
         self.asked += 1;
         let Wanted { prefix, after, limit } = &self.wanted;
-        let scan = Box::new(Scan::new(prefix, after, *limit));
+        let scan = Box::new(Scan::page(prefix, after, *limit));
         let work = Work::Scan(self.namespace, scan, Arc::downgrade(&self.asker));
         Some(Piece { index: shard as u32, shard, work })
     }

@@ -13,6 +13,7 @@ use crate::auth::Grants;
 use crate::clock::Version;
 use crate::http::{Refusal, Status};
 
+use super::databases::query::QueryError;
 use super::json;
 use super::routes::Methods;
 
@@ -67,6 +68,8 @@ pub enum Problem {
     Unauthorized,
     /// The same, after a password that was not the right one.
     PasswordWrong,
+    /// The same, before it is known whether it is: [`super::Api::proof`] finds out.
+    PasswordUnproven,
     /// Too many of those from this address; after so many seconds it may try again.
     TooManyFailures(u64),
     /// The credential lacks these grants, or all of them where any would do.
@@ -87,6 +90,20 @@ pub enum Problem {
     NameTaken,
     /// The default app stays.
     DefaultApp,
+    /// There is no database of this name.
+    DatabaseUnknown,
+    /// Another database has the name.
+    DatabaseNameTaken,
+    /// The names of databases have used up their part of the memory.
+    DatabasesFull,
+    /// A value that the given key does not open, or that needs one.
+    Sealed,
+    /// The settings keep whoever has the databases password from it.
+    Restricted,
+    /// A query that cannot be read: where and why.
+    QueryRefused(QueryError),
+    /// A query over [`crate::limits::QUERY_BYTES_MAX`].
+    QueryTooLong,
     /// API keys and apps have used up their part of the memory.
     CredentialsFull,
     /// A body without this member.
@@ -234,7 +251,7 @@ impl Problem {
     /// The whole body where it is one of the seed's sentences, which stand alone.
     pub fn seed_body(&self) -> Option<&'static [u8]> {
         match self {
-            Problem::Unauthorized | Problem::PasswordWrong => {
+            Problem::Unauthorized | Problem::PasswordWrong | Problem::PasswordUnproven => {
                 Some(message!("You are not allowed to perform this action."))
             }
             Problem::Absent => Some(message!("The specified key does not exists.")),
@@ -253,7 +270,7 @@ impl Problem {
             Problem::Busy => (Status::ServiceUnavailable, "busy", "The node has no room for this request just now."),
             Problem::NoSuchPath => (Status::NotFound, "no_such_path", "There is nothing at this path."),
             Problem::MethodNotAllowed(_) => (Status::MethodNotAllowed, "method_not_allowed", "This path does not take this method."),
-            Problem::Unauthorized | Problem::PasswordWrong => (Status::Unauthorized, "unauthorized", "You are not allowed to perform this action."),
+            Problem::Unauthorized | Problem::PasswordWrong | Problem::PasswordUnproven => (Status::Unauthorized, "unauthorized", "You are not allowed to perform this action."),
             Problem::Forbidden(_) => (Status::Forbidden, "forbidden", "Your credential does not allow this action."),
             Problem::TooManyFailures(_) => (Status::TooManyRequests, "too_many_failures", "Too many wrong passwords came from this address."),
             Problem::FormNotTaken => (Status::Forbidden, "form_not_taken", "This path does not take this kind of credential."),
@@ -264,6 +281,13 @@ impl Problem {
             Problem::AppUnknown => (Status::NotFound, "app_unknown", "There is no such app."),
             Problem::NameTaken => (Status::Conflict, "name_taken", "Another app has this name."),
             Problem::DefaultApp => (Status::Conflict, "default_app", "The default app cannot be deleted."),
+            Problem::DatabaseUnknown => (Status::NotFound, "database_unknown", "There is no such database."),
+            Problem::DatabaseNameTaken => (Status::Conflict, "name_taken", "Another database has this name."),
+            Problem::DatabasesFull => (Status::InsufficientStorage, "databases_full", "There is no room for more databases."),
+            Problem::Sealed => (Status::Forbidden, "sealed", "The value cannot be decrypted with the given key."),
+            Problem::Restricted => (Status::Forbidden, "restricted", "The settings of this node do not allow this action."),
+            Problem::QueryRefused(_) => (Status::BadRequest, "query_refused", "The query cannot be read."),
+            Problem::QueryTooLong => (Status::ContentTooLarge, "query_too_long", "The query is too long."),
             Problem::CredentialsFull => (Status::InsufficientStorage, "credentials_full", "There is no room for more API keys and apps."),
             Problem::MemberMissing(_) => (Status::BadRequest, "member_missing", "The request body lacks a member."),
             Problem::MemberInvalid(_) => (Status::BadRequest, "member_invalid", "The request body has a member that cannot be taken."),
@@ -322,6 +346,7 @@ impl Problem {
     pub fn message(&self) -> Cow<'static, str> {
         match self {
             Problem::Unheard(Unheard::Operation, name) => format!("Invalid Operation \"{name}\".").into(),
+            Problem::QueryRefused(error) => error.to_string().into(),
             _ => self.words().message.into(),
         }
     }
@@ -355,6 +380,12 @@ impl Problem {
             Problem::Line(line, LineTrouble::Full) => {
                 format!("line {line}: there is no room for it; those before it are restored").into()
             }
+            Problem::DatabasesFull => "names may take an eighth of store.memory_limit".into(),
+            Problem::Restricted => "databases.restricted names it".into(),
+            Problem::QueryTooLong => {
+                format!("the limit is {} bytes", crate::limits::QUERY_BYTES_MAX).into()
+            }
+            Problem::QueryRefused(error) => format!("byte {}", error.position).into(),
             Problem::KeyMalformed => "it has a % that two hexadecimal digits do not follow".into(),
             Problem::ValueTooLarge(limit) => format!("the limit of a value is {limit} bytes").into(),
             Problem::BodyTooLarge(limit) => {
@@ -421,6 +452,18 @@ impl Problem {
         self.write_members(&mut body);
         body.push(b'}');
         body
+    }
+
+    /// The body as a sentence.
+    #[cold]
+    pub fn text_body(&self) -> Vec<u8> {
+        let message = self.message();
+        match self.detail() {
+            Some(detail) if !matches!(self, Problem::QueryRefused(_)) => {
+                format!("{}: {detail}.", message.trim_end_matches('.')).into_bytes()
+            }
+            _ => message.into_owned().into_bytes(),
+        }
     }
 
     /// The body in LightKV's envelope.

@@ -15,9 +15,10 @@
 //! | several cores for one answer | [`Api::gather`] | `gather`, `list`, `batch`, `administer` |
 //! | items and lists of apps | [`Api::shorten`], [`Api::gather`] | `light` |
 //! | all there is, out and in | [`Api::gather`], [`go_on`] | `dump` |
+//! | databases | [`Api::shorten`], [`Api::gather`] | `databases` |
 //! | API keys and apps | [`Api::perform`] | `administer`, `keys`, `apps` |
 //! | pages of the node | [`Api::page`] | `node`, `cors`, `openapi` |
-//! | everything that is wrong | [`Api::refuse`] | `message` |
+//! | everything that is wrong | [`Api::refuse`] | `refusal`, `message` |
 //!
 //! The hot path (a GET that hits or misses, a PUT) copies prepared pieces into the output and
 //! allocates nothing.
@@ -27,6 +28,7 @@ mod apps;
 mod batch;
 mod coding;
 mod cors;
+pub mod databases;
 mod dump;
 mod gather;
 mod json;
@@ -38,6 +40,7 @@ mod message;
 mod node;
 pub mod openapi;
 mod patch;
+mod refusal;
 mod routes;
 mod table;
 #[cfg(test)]
@@ -51,21 +54,26 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::auth::{
-    Authenticator, Brake, Forms, Grants, Ledger, Remembered, Scope, Trust, Unauthorized, Vouched,
+    Authenticator, Brake, Form, Forms, Grants, Ledger, Remembered, Scope, Trust, Unauthorized, Vouched,
 };
 use crate::clock::Now;
 use crate::etag::Tags;
 use crate::http::{
-    DateCache, Field, Framing, Method, Preamble, Prepared, Request, Span, Status, Version, negotiate,
-    response, target,
+    DateCache, Framing, Method, Preamble, Prepared, Request, Span, Status, Version, response, target,
 };
 use crate::limits;
 use crate::op::{Expiry, KeyHasher, Large, Namespace};
+use crate::shard::{Databases, Registry};
 
 pub use administer::Errand;
 pub use coding::{Decode, Decoded, NotDecodable};
+pub use databases::{
+    DatabaseVerb, Level,
+    change::{Aftermath, follow},
+    controller::EntryVerb,
+};
 pub use dump::{Export, VERSION as DUMP_VERSION, Wrote, go_on, takes_turns};
-pub use gather::{Gather, Piece, Work};
+pub use gather::{Chore, Flow, Gather, Piece, Work};
 pub use kv::Scratch;
 pub use light::{ItemVerb, LightVerb, ListVerb, order::READ_BYTES_PER_TURN};
 pub use message::{Problem, Words};
@@ -74,6 +82,7 @@ pub use routes::{Access, Body, Doc, Duty, Endpoint, Family, Methods, Need, Path,
 pub use table::ROUTES;
 
 use cors::Origins;
+use databases::controller;
 use routes::Routed;
 
 /// What an [`Api`] is made of.
@@ -99,6 +108,8 @@ pub struct ApiConfig {
     pub cors_origins: Vec<String>,
     /// Whether HEAD of a key needs no credential (`authentication.anonymous_head`).
     pub anonymous_head: bool,
+    /// What of the databases family is not for whoever has its password (`databases.restricted`).
+    pub restricted: Arc<[Box<str>]>,
     /// What the node is doing, for `/readyz`.
     pub state: Arc<NodeState>,
 }
@@ -123,6 +134,12 @@ pub struct Api {
     anonymous_head: bool,
     /// Not everything is back that the node has kept.
     recovering: bool,
+    restricted: Arc<[Box<str>]>,
+    databases: Databases,
+    /// With reactor 0 alone.
+    registry: Option<Registry>,
+    /// For each level, where the next log message of a client goes. Of reactor 0.
+    log_slots: [u32; Level::COUNT],
     state: Arc<NodeState>,
 }
 
@@ -134,6 +151,10 @@ struct PreparedAnswers {
     /// PUT, whole. Start with [`ETAG`] and a tag.
     created: Prepared,
     updated: Prepared,
+    /// A value of a database, up to the digits of the length.
+    data: Prepared,
+    /// It is set, whole.
+    data_set: Prepared,
 }
 
 /// What stands before the tag of a prepared answer to a PUT.
@@ -153,11 +174,14 @@ impl PreparedAnswers {
             found: Prepared::new(Status::Ok, value::usual(&tag)),
             created: written(Status::Created, message::CREATED),
             updated: written(Status::Ok, message::UPDATED),
+            data: Prepared::new(controller::STATUS, controller::DATA.to_vec()),
+            data_set: Prepared::new(controller::STATUS, controller::data_set()),
         }
     }
 
     fn renew(&mut self, preamble: &Preamble) {
-        for answer in [&mut self.found, &mut self.created, &mut self.updated] {
+        let PreparedAnswers { found, created, updated, data, data_set } = self;
+        for answer in [found, created, updated, data, data_set] {
             answer.renew(preamble);
         }
     }
@@ -192,12 +216,12 @@ pub struct KeyCall {
     /// A counter goes down; known once [`Api::operation`] has read the body.
     down: bool,
     /// The item that a body writes, whose key it has.
-    item: Option<light::item::ItemText>,
+    item: Option<light::item::EntryText>,
 }
 
 impl KeyCall {
     fn takes_body(&self) -> bool {
-        matches!(self.verb, Verb::Put | Verb::Patch | Verb::Item(ItemVerb::Write))
+        matches!(self.verb, Verb::Put | Verb::Patch | Verb::Item(ItemVerb::Write) | Verb::Database(_))
     }
 }
 
@@ -225,6 +249,8 @@ enum Task {
     Light(LightVerb, light::App),
     Dump,
     Restore,
+    /// With the password of the databases family, or not.
+    Database(DatabaseVerb, bool),
 }
 
 impl GatherCall {
@@ -307,6 +333,10 @@ impl Api {
             origins: Origins::new(config.cors_origins),
             anonymous_head: config.anonymous_head,
             recovering: config.state.phase() == Phase::Recovering,
+            restricted: config.restricted,
+            databases: Databases::default(),
+            registry: None,
+            log_slots: [0; Level::COUNT],
             state: config.state,
         }
     }
@@ -328,9 +358,9 @@ impl Api {
         self.origins = Origins::new(cors_origins.to_vec());
     }
 
-    /// The same, and the place where API keys and apps are made.
-    pub fn with_ledger(self, ledger: Ledger) -> Api {
-        Api { ledger: Some(ledger), ..self }
+    /// The same, and the place where API keys, apps and databases are made.
+    pub fn with_ledger(self, ledger: Ledger, registry: Registry) -> Api {
+        Api { ledger: Some(ledger), registry: Some(registry), ..self }
     }
 
     /// Takes note of the wall-clock time, for `Date` and for the times in tokens. Once a turn.
@@ -351,11 +381,18 @@ impl Api {
         remembered: &mut Remembered,
         vouched: &mut Option<Vouched>,
     ) -> Result<Call, Problem> {
-        let route = match routes::find(request.path.of(head), request.method)? {
-            Routed::To(route) => route,
-            Routed::Options(methods) => {
+        let route = match routes::find(request.path.of(head), request.method) {
+            Ok(Routed::To(route)) => route,
+            Ok(Routed::Options(methods)) => {
                 self.check_declared(request, Body::Ignored)?;
                 return Ok(Call::Page(Page::Options(methods)));
+            }
+            Err(problem) => {
+                // Whoever may not know what there is in this family is not told.
+                if Family::of(request.path.of(head)) == Family::Databases {
+                    self.authenticate(request, head, true, remembered, vouched)?;
+                }
+                return Err(problem);
             }
         };
         let (grants, scope) = self.authorize(request, head, route, remembered, vouched)?;
@@ -365,8 +402,16 @@ impl Api {
         self.check_declared(request, route.body)?;
         let body_bytes_max = self.body_bytes_max(route.body);
         let Endpoint::Key(verb) = route.endpoint else {
-            if let Endpoint::Light(verb) = route.endpoint {
-                return self.admit_light(request, head, verb, (grants, scope), route.body);
+            match route.endpoint {
+                Endpoint::Light(verb) => {
+                    return self.admit_light(request, head, verb, (grants, scope), route.body);
+                }
+                Endpoint::Database(verb) => {
+                    let by_password =
+                        vouched.as_ref().is_some_and(|who| who.identity().form == Form::Password);
+                    return self.admit_database(verb, (grants, by_password), route.body);
+                }
+                _ => {}
             }
             let is_scoped = scope.is_some();
             let (task, body, trusted_uid) = (Task::List, route.body, remembered.trusted_uid());
@@ -398,12 +443,8 @@ impl Api {
         {
             return Ok((Grants::KV_READ, None));
         }
-        let fields = || administer::fields(request, head);
-        let basic = forms.intersects(Forms::BASIC);
-        let vouched = self
-            .authenticator
-            .admit_known(vouched, remembered, fields, basic, self.wall_seconds)
-            .map_err(unauthorized)?;
+        let vouched =
+            self.authenticate(request, head, forms.intersects(Forms::BASIC), remembered, vouched)?;
         let identity = vouched.identity();
         if !forms.contains(identity.form) {
             // Where Basic authentication is not taken, it says nothing, also when it was heard elsewhere.
@@ -416,6 +457,20 @@ impl Api {
             Some(_) if reach == Reach::Node => Err(Problem::OutOfScope),
             scope => Ok((identity.grants, scope)),
         }
+    }
+
+    /// Finds out who is asking. `basic` says whether Basic authentication is taken.
+    fn authenticate<'v>(
+        &mut self,
+        request: &Request,
+        head: &[u8],
+        basic: bool,
+        remembered: &mut Remembered,
+        vouched: &'v mut Option<Vouched>,
+    ) -> Result<&'v Vouched, Problem> {
+        let fields = || administer::fields(request, head);
+        let vouched = self.authenticator.admit_known(vouched, remembered, fields, basic, self.wall_seconds);
+        vouched.map_err(unauthorized)
     }
 
     /// What the caller of an admitted request is limited to. Judged again, since its body took its time.
@@ -431,6 +486,12 @@ impl Api {
         let fields = administer::fields(request, head);
         let principal = self.authenticator.principal(fields, call.trusted_uid, self.wall_seconds);
         principal.map(|principal| principal.scope).map_err(unauthorized)
+    }
+
+    /// Has a password proven that only its hash is known of. `None` while too many are.
+    pub fn proof(&self, request: &Request, head: &[u8]) -> Option<Chore> {
+        let proof = self.authenticator.proof(administer::fields(request, head).authorization?)?;
+        Some(Chore::new(move || proof.run()))
     }
 
     /// Counts a wrong password against the address it came from. Any other problem stays as it is.
@@ -459,7 +520,7 @@ impl Api {
             Body::Value => self.value_bytes_max.min(self.request_bytes_max),
             Body::Words => (limits::PATCH_BODY_BYTES_MAX as u64).min(self.request_bytes_max),
             Body::Form => (limits::FORM_BODY_BYTES_MAX as u64).min(self.request_bytes_max),
-            Body::Request | Body::Lines => self.request_bytes_max,
+            Body::Request | Body::Fields | Body::Lines => self.request_bytes_max,
         }
     }
 
@@ -479,76 +540,9 @@ impl Api {
             Call::Key(KeyCall { verb: Verb::Put, .. }) => Body::Value,
             Call::Key(KeyCall { verb: Verb::Patch, .. }) => Body::Words,
             Call::Gather(GatherCall { body, .. }) => *body,
-            Call::Key(KeyCall { verb: Verb::Item(ItemVerb::Write), .. }) => Body::Request,
+            Call::Key(KeyCall { verb: Verb::Item(ItemVerb::Write) | Verb::Database(_), .. }) => Body::Request,
             Call::Key(_) | Call::Page(_) => Body::Ignored,
         })
-    }
-
-    /// Answers whatever is wrong with a request; `None` is one whose head could not be parsed.
-    pub fn refuse(
-        &mut self,
-        request: Option<(&Request, &[u8])>,
-        problem: Problem,
-        close: bool,
-        out: &mut Vec<u8>,
-    ) {
-        let family = request.map_or(Family::Node, |(request, head)| Family::of(request.path.of(head)));
-        let detailed = request.is_some_and(|(request, head)| wants_problem_details(request, head))
-            && problem.status() != Status::Unauthorized;
-        let cold;
-        let (content_type, body): (&[u8], &[u8]) = match problem.seed_body() {
-            _ if family == Family::Light => {
-                cold = problem.light_body();
-                (b"application/json", &cold)
-            }
-            Some(body) if !detailed => (b"application/json", body),
-            _ if detailed => {
-                cold = problem.problem_body();
-                (b"application/problem+json", &cold)
-            }
-            _ => {
-                cold = problem.plain_body();
-                (b"application/json", &cold)
-            }
-        };
-        self.preamble.begin(out, problem.status());
-        self.write_problem_fields(&problem, out);
-        response::field(out, "Content-Type: ", content_type);
-        response::content_length(out, body.len() as u64);
-        self.end(request, close, out);
-        if !request.is_some_and(|(request, _)| request.method == Method::Head) {
-            out.extend_from_slice(body);
-        }
-    }
-
-    /// Appends the fields that a status obliges to, or that save the client a round.
-    fn write_problem_fields(&self, problem: &Problem, out: &mut Vec<u8>) {
-        match problem {
-            Problem::Unauthorized | Problem::PasswordWrong => {
-                out.extend_from_slice(b"WWW-Authenticate: Bearer\r\n");
-            }
-            Problem::TooManyFailures(seconds) => {
-                response::field_decimal(out, "Retry-After: ", *seconds);
-            }
-            Problem::Forbidden(grants) => {
-                response::field(out, "X-Required-Grants: ", grants.to_string().as_bytes());
-            }
-            Problem::MethodNotAllowed(methods) => {
-                out.extend_from_slice(b"Allow: ");
-                methods.write(out);
-                out.extend_from_slice(b"\r\n");
-            }
-            Problem::ConditionFailed(Some(version)) => {
-                response::field(out, "ETag: ", &self.tags.tag(*version))
-            }
-            Problem::CodingUnsupported => out.extend_from_slice(b"Accept-Encoding: gzip, zstd, identity\r\n"),
-            Problem::NotAcceptable => out.extend_from_slice(b"Vary: Accept-Encoding\r\n"),
-            Problem::RangeNotSatisfiable(length) => {
-                response::field_decimal(out, "Content-Range: bytes */", *length);
-            }
-            Problem::Busy | Problem::Recovering => out.extend_from_slice(b"Retry-After: 1\r\n"),
-            _ => {}
-        }
     }
 
     /// Whether a head ends with the blank line alone: see [`Api::end`].
@@ -585,7 +579,9 @@ impl fmt::Debug for Api {
 fn other_call(route: &Route, call: GatherCall) -> Call {
     let gather = |task| Call::Gather(GatherCall { task, ..call });
     match route.endpoint {
-        Endpoint::Key(_) | Endpoint::Light(_) => unreachable!("told apart by the caller"),
+        Endpoint::Key(_) | Endpoint::Light(_) | Endpoint::Database(_) => {
+            unreachable!("told apart by the caller")
+        }
         Endpoint::List => gather(Task::List),
         Endpoint::Batch => gather(Task::Batch),
         Endpoint::Administer(duty) => gather(Task::Administer(duty)),
@@ -605,6 +601,7 @@ fn other_call(route: &Route, call: GatherCall) -> Call {
 fn unauthorized(why: Unauthorized) -> Problem {
     match why {
         Unauthorized::PasswordWrong => Problem::PasswordWrong,
+        Unauthorized::PasswordUnproven => Problem::PasswordUnproven,
         _ => Problem::Unauthorized,
     }
 }
@@ -624,9 +621,4 @@ fn decode_key(request: &Request, head: &mut [u8], path: Path) -> Result<Span, Pr
         1..=limits::KEY_BYTES_MAX => Ok(request.path.part(prefix.len(), len)),
         _ => Err(Problem::KeyTooLong),
     }
-}
-
-/// Whether the client asks for RFC 9457.
-fn wants_problem_details(request: &Request, head: &[u8]) -> bool {
-    negotiate::names_type(request.field_lines(head, Field::Accept), "application/problem+json")
 }

@@ -36,6 +36,12 @@ components:
       description: What is wrong
       content:
         application/json: {schema: {$ref: '#/components/schemas/Refusal'}}
+    Sentence:
+      description: What is wrong, in a sentence, or as it is asked for
+      content:
+        text/plain: {schema: {type: string}}
+        application/json: {schema: {$ref: '#/components/schemas/Problem'}}
+        application/problem+json: {schema: {type: object}}
     Unauthorized:
       description: No credential, or none that is good
       headers: {WWW-Authenticate: {schema: {type: string}}}
@@ -141,6 +147,9 @@ fn write_operation(out: &mut String, route: &Route) {
         Body::Value => Some("'*/*': {}"),
         Body::Words | Body::Form | Body::Request => Some("application/json: {}"),
         Body::Lines => Some("application/x-ndjson: {}"),
+        Body::Fields => {
+            Some("application/x-www-form-urlencoded: {}, multipart/form-data: {}, application/json: {}")
+        }
     };
     if let Some(content) = content {
         let what = quoted(route.doc.body);
@@ -161,7 +170,11 @@ fn write_operation(out: &mut String, route: &Route) {
     if content.is_some() {
         line(out, 4, "'413': {description: \"The body is too large\"}");
     }
-    let problem = if route.family == Family::Light { "Refusal" } else { "Problem" };
+    let problem = match route.family {
+        Family::Light => "Refusal",
+        Family::Databases => "Sentence",
+        Family::Kv | Family::Keys | Family::Node => "Problem",
+    };
     line(out, 4, &format!("default: {{$ref: '#/components/responses/{problem}'}}"));
 }
 

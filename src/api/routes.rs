@@ -9,6 +9,7 @@
 use crate::auth::{Forms, Grants};
 use crate::http::Method;
 
+use super::databases::{DatabaseVerb, controller::EntryVerb};
 use super::light::{ItemVerb, LightVerb};
 use super::message::Problem;
 use super::table::{KEY_PREFIX, KEY_ROWS, ROUTES};
@@ -22,6 +23,8 @@ pub enum Family {
     Keys,
     /// Apps and what they hold: `/apps`, `/item`, `/list`. Speaks in LightKV's envelope.
     Light,
+    /// Databases: `/controller`, `/database`, `/execute`. Speaks in sentences, as KOT does.
+    Databases,
     /// The node itself: health, documents and the welcome page.
     Node,
 }
@@ -38,6 +41,8 @@ impl Family {
             Family::Keys
         } else if is_below("/apps") || is_below("/item") || is_below("/list") {
             Family::Light
+        } else if is_below("/controller") || is_below("/database") || is_below("/execute") {
+            Family::Databases
         } else {
             Family::Node
         }
@@ -49,6 +54,7 @@ impl Family {
             Family::Kv => "kv",
             Family::Keys => "keys",
             Family::Light => "light",
+            Family::Databases => "databases",
             Family::Node => "node",
         }
     }
@@ -157,6 +163,8 @@ pub enum Body {
     Request,
     /// Lines of a dump: as large as a request may be.
     Lines,
+    /// The same, as a form, a multipart form or JSON.
+    Fields,
 }
 
 /// What is done with one key.
@@ -172,12 +180,17 @@ pub enum Verb {
     Patch,
     /// Something with an item of the light family.
     Item(ItemVerb),
+    /// Something with an entry of a database.
+    Database(EntryVerb),
 }
 
 impl Verb {
     /// Whether it changes nothing.
     pub fn reads(self) -> bool {
-        matches!(self, Verb::Get | Verb::Item(ItemVerb::Read | ItemVerb::Exists))
+        matches!(
+            self,
+            Verb::Get | Verb::Item(ItemVerb::Read | ItemVerb::Exists) | Verb::Database(EntryVerb::Get)
+        )
     }
 }
 
@@ -221,6 +234,8 @@ pub enum Endpoint {
     Dump,
     /// The shards that own what the lines of a dump tell of.
     Restore,
+    /// The databases family.
+    Database(DatabaseVerb),
     /// `/openapi.yaml`.
     OpenApi,
     /// `/health`.
@@ -245,7 +260,8 @@ impl Endpoint {
             | Endpoint::Administer(_)
             | Endpoint::Light(_)
             | Endpoint::Dump
-            | Endpoint::Restore => true,
+            | Endpoint::Restore
+            | Endpoint::Database(_) => true,
             Endpoint::OpenApi
             | Endpoint::Health
             | Endpoint::Live

@@ -3,8 +3,8 @@
 use crate::auth::{Forms, Grants};
 use crate::http::Method;
 
-use super::light;
 use super::routes::{Access, Body, Doc, Duty, Endpoint, Family, Need, Path, Reach, Route, Verb};
+use super::{databases, light};
 
 /// Holders of a grant, as a JWT or an API key, who are kept to the keys they are limited to.
 const fn scoped(grant: Grants) -> Access {
@@ -71,20 +71,23 @@ pub const KEY_PREFIX: &str = "/api/kv/";
 pub const KEY_ROWS: usize = 4;
 
 /// The table.
-pub static ROUTES: [Route; NODE_ROWS.len() + light::rows::ROWS.len()] = {
-    let mut rows = [NODE_ROWS[0]; NODE_ROWS.len() + light::rows::ROWS.len()];
+pub static ROUTES: [Route; NODE_ROWS.len() + light::rows::ROWS.len() + databases::rows::ROWS.len()] = {
+    const LIGHT_AT: usize = NODE_ROWS.len();
+    const DATABASES_AT: usize = LIGHT_AT + light::rows::ROWS.len();
+    let mut rows = [NODE_ROWS[0]; DATABASES_AT + databases::rows::ROWS.len()];
     let mut at = 0;
     while at < rows.len() {
-        rows[at] = match at.checked_sub(NODE_ROWS.len()) {
-            None => NODE_ROWS[at],
-            Some(at) => light::rows::ROWS[at],
+        rows[at] = match at {
+            DATABASES_AT.. => databases::rows::ROWS[at - DATABASES_AT],
+            LIGHT_AT.. => light::rows::ROWS[at - LIGHT_AT],
+            at => NODE_ROWS[at],
         };
         at += 1;
     }
     rows
 };
 
-/// All but those of items and lists.
+/// All but those of items, lists and databases.
 const NODE_ROWS: [Route; 23] = [
     key(
         Method::Get,

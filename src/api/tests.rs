@@ -69,6 +69,7 @@ pub fn config() -> ApiConfig {
         default_ttl: None,
         cors_origins: Vec::new(),
         anonymous_head: false,
+        restricted: Default::default(),
         state: Arc::new(NodeState::default()),
     }
 }

@@ -156,6 +156,9 @@ impl Api {
         now: Now,
     ) -> Tail<'static> {
         let Decoded { about, result, encoded } = decoded;
+        if about.of_database {
+            return self.answer_text(request, head, result, close, out);
+        }
         let (value, encoding) = match result {
             Ok(value) => (value, Encoding::Identity),
             Err(_) if about.deleted => (encoded, about.encoding),

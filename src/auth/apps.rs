@@ -284,7 +284,7 @@ impl Apps {
     }
 
     /// The numbers of all apps.
-    pub fn all_numbers(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn all_numbers(&self) -> impl Iterator<Item = u32> {
         self.apps.values().map(|app| app.number)
     }
 

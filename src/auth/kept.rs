@@ -13,6 +13,9 @@
 //!
 //! A change is a whole record, so the last one of a name is all there is to know of it.
 
+use std::error::Error;
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use serde::{Deserialize, Serialize};
@@ -33,7 +36,7 @@ const KEY: &str = "key/";
 const APP: &str = "app/";
 
 /// A record under its name; `None` when there is none any more.
-pub type Change = (Box<[u8]>, Option<Zeroizing<Vec<u8>>>);
+pub type LedgerChange = (Box<[u8]>, Option<Zeroizing<Vec<u8>>>);
 
 /// Why a ledger cannot be brought back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +45,27 @@ pub enum Unrestored {
     Unreadable(Box<str>),
     /// What was kept is more than the share of credentials in the memory.
     NoRoom,
+    /// The ledger works with another key for digests than the records: [`Trust::restored`] comes first.
+    OtherNodeKey,
 }
+
+impl fmt::Display for Unrestored {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unrestored::Unreadable(name) => {
+                write!(out, "the record {name} of the node is none that this version reads")
+            }
+            Unrestored::NoRoom => out.write_str(
+                "API keys and apps take more than an eighth of the memory limit: raise store.memory_limit",
+            ),
+            Unrestored::OtherNodeKey => {
+                out.write_str("API keys and apps were kept under another key of the node")
+            }
+        }
+    }
+}
+
+impl Error for Unrestored {}
 
 /// Numbers that are given out next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,10 +161,11 @@ impl Ledger {
         for (name, value) in records {
             let (name, value) = (name.as_ref(), value.as_ref());
             let restored = match std::str::from_utf8(name) {
-                Ok("node-key") => {
+                Ok("node-key") if value == &**self.kept_node_key() => {
                     has_node_key = true;
                     Ok(())
                 }
+                Ok("node-key") => return Err(Unrestored::OtherNodeKey),
                 Ok("numbers") => parse(value).map(|numbers: Numbers| {
                     self.numbers_kept = Some(numbers);
                     self.keys.raise_numbers(numbers.key);
@@ -168,7 +192,7 @@ impl Ledger {
 
     /// What has changed since the last time, to be kept before anybody is told of it. Nothing, unless the
     /// ledger was restored.
-    pub fn take_changes(&mut self) -> Vec<Change> {
+    pub fn take_changes(&mut self) -> Vec<LedgerChange> {
         let mut changes = Vec::new();
         if std::mem::take(&mut self.node_key_is_new) {
             changes.push((NODE_KEY.into(), Some(self.kept_node_key())));
@@ -363,7 +387,7 @@ mod tests {
             let mut ledger = Ledger::new(&trust, memory.clone(), 1, now).unwrap();
             ledger.restore(&kept)?;
             let mut directory = Directory::new(trust.node_key.clone());
-            ledger.credentials().for_each(|credential| directory.learn(credential.clone(), now));
+            ledger.credentials().into_iter().for_each(|credential| directory.learn(credential, now));
             let mut node = Node { ledger, directory, memory, kept, tokens, now };
             node.keep();
             Ok(node)
@@ -394,8 +418,8 @@ mod tests {
                     let ids = self.key_ids();
                     let maker = maker.and_then(|maker| {
                         let id = ids.get(maker)?;
-                        let credential = self.ledger.credentials().find(|known| known.id == *id)?;
-                        Some(Principal::of(credential))
+                        let known = self.ledger.credentials();
+                        Some(Principal::of(known.iter().find(|known| known.id == *id)?))
                     });
                     let new = NewKey {
                         name: format!("key {}", ids.len()).into(),
@@ -554,6 +578,15 @@ mod tests {
                 assert_eq!(refused, Err(Unrestored::Unreadable((*name).into())));
             }
         }
+    }
+
+    #[test]
+    fn digests_under_another_key_are_refused() {
+        let node = Node::restored(Records::new(), Vec::new(), START).unwrap();
+        let config = VerifierConfig { enabled: true, secret: &[7; 32], leeway_seconds: 0, require_exp: true };
+        let trust = Trust::new(Verifier::new(config)).unwrap();
+        let mut ledger = Ledger::new(&trust, node.memory.clone(), 1, START).unwrap();
+        assert_eq!(ledger.restore(&node.kept), Err(Unrestored::OtherNodeKey));
     }
 
     #[test]

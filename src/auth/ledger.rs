@@ -15,6 +15,7 @@ use super::keys::Keys;
 use super::opaque::{Id, NoRandomness};
 use super::{Epoch, Grants, Trust};
 use crate::memory::Memory;
+use crate::op::Namespace;
 
 /// Records that one call looks at, at most: a fraction of a millisecond.
 pub(super) const LOOKS_MAX: usize = 10_000;
@@ -171,8 +172,13 @@ impl Ledger {
     }
 
     /// Every credential, which each reactor has to learn when the ledger was restored.
-    pub fn credentials(&self) -> impl Iterator<Item = &Arc<Credential>> {
-        self.keys.credentials().chain(self.apps.credentials())
+    pub fn credentials(&self) -> Vec<Arc<Credential>> {
+        self.keys.credentials().chain(self.apps.credentials()).cloned().collect()
+    }
+
+    /// The namespaces of all apps.
+    pub fn spaces(&self) -> impl Iterator<Item = Namespace> {
+        self.apps.all_numbers().flat_map(|number| [Namespace::items(number), Namespace::lists(number)])
     }
 
     /// Makes an app as `Apps::create` does.

@@ -30,11 +30,11 @@ pub use credential::{Credential, Directory, NodeKey, Scope};
 pub use form::{Form, Forms};
 pub use grants::Grants;
 pub use jwt::{Verifier, VerifierConfig, root_token, sign};
-pub use kept::{Change as LedgerChange, Unrestored};
+pub use kept::{LedgerChange, Unrestored};
 pub use keys::{KeyView, NewKey, Status};
 pub use ledger::{Ledger, Maker, Page, Principal, Refused};
 pub use opaque::{Id, Kind, NoRandomness};
-pub use password::{Brake, FAILURES_MAX, WINDOW_MS};
+pub use password::{Brake, FAILURES_MAX, Proof, WINDOW_MS};
 pub use remember::{Epoch, Recent, Remembered};
 
 use std::fmt;
@@ -42,8 +42,9 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::config::PasswordHash;
 use crate::constant_time;
-use credential::Digest;
+use password::Password;
 
 /// What a good credential says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +127,8 @@ pub enum Unauthorized {
     Revoked,
     /// Basic authentication with a user name, or another password.
     PasswordWrong,
+    /// A password that has yet to be held against the hash: see [`Authenticator::proof`].
+    PasswordUnproven,
 }
 
 /// Who some bytes were found to stand for, until a credential is revoked. Whoever keeps one vouches
@@ -154,7 +157,7 @@ pub struct Trust {
     verifier: Arc<Verifier>,
     epoch: Epoch,
     node_key: Arc<NodeKey>,
-    password: Option<Arc<Digest>>,
+    password: Option<Arc<Password>>,
 }
 
 impl Trust {
@@ -169,7 +172,13 @@ impl Trust {
 
     /// The same with a password for the databases family. Nothing but its digest is kept.
     pub fn with_password(self, password: &[u8]) -> Trust {
-        Trust { password: Some(Arc::new(self.node_key.digest(password))), ..self }
+        let known = Password::known(self.node_key.digest(password));
+        Trust { password: Some(Arc::new(known)), ..self }
+    }
+
+    /// The same with a password of which only a hash is known, until somebody shows it.
+    pub fn with_password_hash(self, hash: Arc<PasswordHash>) -> Trust {
+        Trust { password: Some(Arc::new(Password::hashed(hash))), ..self }
     }
 
     /// What is bumped when a credential ends before its time.
@@ -322,11 +331,17 @@ impl Authenticator {
             known.identity.form = Form::ApiKeyAsPassword;
             return Ok(known);
         }
-        let right = self.trust.password.as_ref();
-        match right.filter(|digest| self.trust.node_key.verifies(digest, shown)) {
-            Some(_) => Ok(Known { identity: Identity::DATABASES, scope: None }),
-            None => Err(Unauthorized::PasswordWrong),
-        }
+        let right = self.trust.password.as_ref().ok_or(Unauthorized::PasswordWrong)?;
+        right.check(shown, &self.trust.node_key)?;
+        Ok(Known { identity: Identity::DATABASES, scope: None })
+    }
+
+    /// What has to be done where [`Unauthorized::PasswordUnproven`] was the answer. `None` while too much of
+    /// it is under way.
+    pub fn proof(&self, authorization: &[u8]) -> Option<Proof> {
+        let mut room = Zeroizing::new([0; password::ROOM_BYTES]);
+        let shown = password::password(authorization, &mut room).ok()?;
+        Proof::new(self.trust.password.as_ref()?, &self.trust.node_key, shown)
     }
 
     /// Whose credential this is, for whoever is about to make another. Judged anew. Without one it is the

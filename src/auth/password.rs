@@ -3,17 +3,25 @@
 //! Only the databases family takes it, with an empty user name: its password, or an API key in the
 //! password's place. A password is the one secret here that could be guessed, so failures are counted
 //! for each address; a right password is never held up.
+//!
+//! A node that has only a hash of it proves the first right password that is shown, on a thread that may
+//! take its time ([`Proof`]), and knows it from then on: after that a wrong one costs no more than a right one.
 
+use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use zeroize::Zeroizing;
+
 use super::Unauthorized;
+use super::credential::{Digest, NodeKey};
 use crate::clock::Now;
+use crate::config::PasswordHash;
 use crate::limits::CREDENTIAL_BYTES_MAX;
 
 /// Takes padding or leaves it, as clients do.
@@ -43,6 +51,84 @@ pub(super) fn password<'r>(
     }
     let length = BASE64.decode_slice(encoded, room).map_err(|_| Unauthorized::PasswordWrong)?;
     room[..length].strip_prefix(b":").ok_or(Unauthorized::PasswordWrong)
+}
+
+/// Passwords that are being proven at a time. Each takes the memory that the hash asks for, one after the other.
+const PROOFS_MAX: usize = 16;
+
+/// The password of the databases family.
+#[derive(Debug)]
+pub(super) struct Password {
+    /// Once it is known.
+    digest: OnceLock<Digest>,
+    hash: Option<Arc<PasswordHash>>,
+    proofs: AtomicUsize,
+}
+
+impl Password {
+    /// One that is known. Nothing but its digest is kept.
+    pub fn known(digest: Digest) -> Password {
+        Password { digest: digest.into(), hash: None, proofs: AtomicUsize::new(0) }
+    }
+
+    /// One of which a hash is known.
+    pub fn hashed(hash: Arc<PasswordHash>) -> Password {
+        Password { digest: OnceLock::new(), hash: Some(hash), proofs: AtomicUsize::new(0) }
+    }
+
+    /// Judges what is shown.
+    pub fn check(&self, shown: &[u8], node_key: &NodeKey) -> Result<(), Unauthorized> {
+        match (self.digest.get(), &self.hash) {
+            (Some(digest), _) if node_key.verifies(digest, shown) => Ok(()),
+            (None, Some(_)) => Err(Unauthorized::PasswordUnproven),
+            _ => Err(Unauthorized::PasswordWrong),
+        }
+    }
+}
+
+/// A password that has to be held against the hash.
+pub struct Proof {
+    password: Arc<Password>,
+    node_key: Arc<NodeKey>,
+    shown: Zeroizing<Vec<u8>>,
+}
+
+impl Proof {
+    /// The proof of what is shown, unless too many are under way.
+    pub(super) fn new(password: &Arc<Password>, node_key: &Arc<NodeKey>, shown: &[u8]) -> Option<Proof> {
+        let taken = |proofs: usize| (proofs < PROOFS_MAX).then_some(proofs + 1);
+        password.proofs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).ok()?;
+        let shown = Zeroizing::new(shown.to_vec());
+        Some(Proof { password: password.clone(), node_key: node_key.clone(), shown })
+    }
+
+    /// Whether it is the password. Takes some milliseconds; the right one is known from then on. What waited
+    /// behind it is then judged by that.
+    pub fn run(self) -> bool {
+        let Password { digest, hash, .. } = &*self.password;
+        if let Some(digest) = digest.get() {
+            return self.node_key.verifies(digest, &self.shown);
+        }
+        let is_right = hash.as_ref().is_some_and(|hash| hash.is_of(&self.shown));
+        if is_right {
+            // Another proof may have been faster, of the same password.
+            let _ = digest.set(self.node_key.digest(&self.shown));
+        }
+        is_right
+    }
+}
+
+impl Drop for Proof {
+    fn drop(&mut self) {
+        self.password.proofs.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Shows nothing of it.
+impl fmt::Debug for Proof {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Proof").finish_non_exhaustive()
+    }
 }
 
 /// Failures that an address may have within [`WINDOW_MS`].

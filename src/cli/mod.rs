@@ -6,8 +6,8 @@
 //!
 //! | verbs | module |
 //! |---|---|
-//! | `init`, `server`, `settings` | of the same name: a node and its configuration |
-//! | `get`, `put`, `delete`, `patch`, `list`, `key`, `app`, `dump`, `restore` | [`client`]: a running node |
+//! | `init`, `server`, `api`, `settings` | of the same name: a node and its configuration |
+//! | `get`, `put`, `delete`, `patch`, `list`, `execute`, `key`, `app`, `dump`, `restore` | [`client`]: a running node |
 //! | `recover`, `rekey`; `key` and `app` of a stopped node | [`folder`]: what a node keeps on disk |
 //! | `token` | [`token`]: credentials, without a node |
 //! | `bench` | [`mod@bench`]: how a node answers under load |
@@ -16,6 +16,7 @@
 //! The examples of each verb's help are run by `tests/readme.rs`: behind `$ ` stands what is typed, below
 //! it what comes.
 
+pub mod api;
 pub mod bench;
 pub mod certificate;
 pub mod client;
@@ -70,6 +71,16 @@ Example:
   listening on http://127.0.0.1:7020
   …";
 
+const API_EXAMPLE: &str = "\
+Example:
+  $ lucid api 'open sesame' --host localhost --port 7020
+  …
+  listening on http://…:7020
+  …
+
+The password is gone from the command line as soon as the node runs; a shell may keep
+it in its history. `lucid api - < FILE` reads it where nobody sees it.";
+
 const SETTINGS_EXAMPLE: &str = "\
 Example:
   $ lucid settings | grep general.port
@@ -82,7 +93,11 @@ Example:
   created, ETag …
   $ lucid get greeting
   hello world
-  $ lucid get greeting -o greeting.txt";
+  $ lucid get greeting -o greeting.txt
+  $ lucid put score 9001 --type json --app default
+  stored
+  $ lucid get score --app default
+  9001";
 
 const PUT_EXAMPLE: &str = "\
 Example:
@@ -165,6 +180,18 @@ Example:
 
 The keys come from files, LUCID_ENCRYPTION__PRIVATE_KEY and LUCID_NEW_PRIVATE_KEY, the configuration, or are
 asked for; they never stand on the command line.";
+const EXECUTE_EXAMPLE: &str = "\
+Example:
+  $ lucid execute SET notes greeting 'hello world'
+  Data set successfully
+  $ lucid execute 'GET notes greeting'
+  \"hello world\"
+  $ lucid execute INCR notes visits 5
+  5
+  $ lucid execute - < query.txt
+
+The databases' password is taken from LUCID_PASSWORD, or from the file that
+LUCID_PASSWORD_FILE names; without one, the token.";
 
 const BENCH_EXAMPLE: &str = "\
 Example:
@@ -233,6 +260,9 @@ enum Verb {
     /// Serve until stopped
     #[command(after_help = SERVER_EXAMPLE)]
     Server(ServerArgs),
+    /// Serve KOT's databases until stopped: a node with a password for them
+    #[command(after_help = API_EXAMPLE)]
+    Api(api::ApiArgs),
     /// Show every setting with its origin, secrets masked
     #[command(after_help = SETTINGS_EXAMPLE)]
     Settings(SettingsArgs),
@@ -251,6 +281,9 @@ enum Verb {
     /// List the keys in byte order, all of them
     #[command(after_help = LIST_EXAMPLE)]
     List(client::list::ListArgs),
+    /// Send a query to the databases
+    #[command(after_help = EXECUTE_EXAMPLE)]
+    Execute(client::execute::ExecuteArgs),
     /// Make and read tokens
     Token(token::TokenArgs),
     /// Make, list and end API keys
@@ -303,6 +336,14 @@ pub struct ServerArgs {
     /// Listen on this port; 0 lets the system choose one
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
+    /// How it serves.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// How a node serves, wherever it does.
+#[derive(Args, Debug)]
+pub struct RunArgs {
     /// Serve with this many threads; 0 is one for each core
     #[arg(long, value_name = "COUNT")]
     pub workers: Option<u16>,
@@ -314,6 +355,23 @@ pub struct ServerArgs {
     pub log_format: Option<String>,
 }
 
+impl RunArgs {
+    /// The settings that the flags stand for.
+    fn flags(&self) -> Flags {
+        let workers = self.workers.map(|count| ("runtime.workers", count.to_string(), "--workers"));
+        let format = self.log_format.clone().map(|format| ("logging.format", format, "--log-format"));
+        workers.into_iter().chain(format).collect()
+    }
+
+    /// The flags as they are typed.
+    fn words(&self) -> Vec<String> {
+        let workers = self.workers.map(|count| format!("--workers={count}"));
+        let format = self.log_format.as_ref().map(|format| format!("--log-format={format}"));
+        let insecure = self.insecure.then(|| "--insecure".to_owned());
+        workers.into_iter().chain(format).chain(insecure).collect()
+    }
+}
+
 /// Arguments of `lucid settings`.
 #[derive(Args, Debug)]
 pub struct SettingsArgs {
@@ -323,6 +381,9 @@ pub struct SettingsArgs {
     /// Write one JSON object, for scripts
     #[arg(long, conflicts_with = "check")]
     pub json: bool,
+    /// Read a password from stdin and write what databases.password_hash may hold in its place
+    #[arg(long, conflicts_with_all = ["check", "json"])]
+    pub hash_password: bool,
 }
 
 /// Runs the program.
@@ -335,12 +396,14 @@ pub fn run() -> ExitCode {
     let result = match line.verb {
         Verb::Init(args) => init::run(&args, config),
         Verb::Server(args) => server::run(args, config, line.no_banner),
+        Verb::Api(args) => api::run(args, config, line.no_banner),
         Verb::Settings(args) => settings::run(&args, config, line.no_banner),
         Verb::Get(args) => client::get::run(&args),
         Verb::Put(args) => client::put::run(&args),
         Verb::Delete(args) => client::delete::run(&args),
         Verb::Patch(args) => client::patch::run(&args),
         Verb::List(args) => client::list::run(&args),
+        Verb::Execute(args) => client::execute::run(&args),
         Verb::Token(args) => token::run(&args, config),
         Verb::Key(args) => client::api_key::run(&args, config),
         Verb::App(args) => client::app::run(&args, config),

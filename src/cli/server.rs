@@ -21,19 +21,42 @@ pub fn run(args: ServerArgs, config: Option<&Path>, no_banner: bool) -> Result<E
     let flags = [
         ("general.bind_address", args.bind, "--bind"),
         ("general.port", args.port.map(|port| port.to_string()), "--port"),
-        ("runtime.workers", args.workers.map(|workers| workers.to_string()), "--workers"),
-        ("logging.format", args.log_format, "--log-format"),
     ];
-    let mut flags: Flags =
-        flags.into_iter().filter_map(|(path, value, flag)| Some((path, value?, flag))).collect();
+    let flags = flags.into_iter().filter_map(|(path, value, flag)| Some((path, value?, flag)));
+    let flags = flags.chain(args.run.flags()).collect();
+    serve(Start { flags, config, no_banner, insecure: args.run.insecure, needs_password: false })
+}
+
+/// What a node is started with.
+pub struct Start<'s> {
+    /// What stands for settings on the command line.
+    pub flags: Flags,
+    /// The file.
+    pub config: Option<&'s Path>,
+    /// Whether it does not greet.
+    pub no_banner: bool,
+    /// Whether it may serve other machines without authentication.
+    pub insecure: bool,
+    /// Whether it is of no use without a password of the databases.
+    pub needs_password: bool,
+}
+
+/// Serves until stopped.
+pub fn serve(start: Start<'_>) -> Result<ExitCode, Failure> {
+    let Start { mut flags, config, no_banner, insecure, needs_password } = start;
     let inherited = inherited()?;
     if let Some((_, address)) = &inherited {
         // It is bound already, so whatever else was said of the address is void, but for its safety.
         flags.push(("general.bind_address", address.ip().to_string(), INHERITED));
         flags.push(("general.port", address.port().to_string(), INHERITED));
     }
-    let mut source = Source { config: config.map(Path::to_owned), flags, no_banner, insecure: args.insecure };
+    let mut source = Source { config: config.map(Path::to_owned), flags, no_banner, insecure };
     let mut running = source.load()?;
+    let databases = &running.settings.databases;
+    if needs_password && databases.password.is_none() && databases.password_hash.is_none() {
+        return Err(Failure::new(Exit::Usage, "the databases have no password, and nobody could come in")
+            .and("give one: lucid api PASSWORD, or databases.password in the configuration file"));
+    }
     // From now on the file that was found is the one that counts.
     source.config = running.settings.file.clone().or(source.config);
     let settings = running.settings.clone();

@@ -1,16 +1,24 @@
-//! `lucid settings`: shows what the program would run on, and whether a server would.
+//! `lucid settings`: shows what the program would run on, and whether a server would; makes what the file may
+//! hold of a password.
 
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 use std::process::ExitCode;
 
+use zeroize::Zeroizing;
+
 use super::failure::{Exit, Failure, print, tell};
-use super::{SettingsArgs, load_settings};
+use super::{SettingsArgs, load_settings, random};
 use crate::clock::Clock;
-use crate::config::{Loaded, Settings};
+use crate::config::{Loaded, PasswordHash, SALT_BYTES, Settings};
+use crate::limits::CREDENTIAL_BYTES_MAX;
 use crate::net::Pair;
 
 /// Shows or checks the settings.
 pub fn run(args: &SettingsArgs, config: Option<&Path>, no_banner: bool) -> Result<ExitCode, Failure> {
+    if args.hash_password {
+        return hash_password();
+    }
     let loaded = load_settings(config, Vec::new(), no_banner, false)?;
     loaded.settings.warnings.iter().for_each(|warning| tell(&format!("warning: {warning}")));
     if args.check {
@@ -25,6 +33,21 @@ pub fn run(args: &SettingsArgs, config: Option<&Path>, no_banner: bool) -> Resul
         print(&listing(&loaded))?;
         loaded.refusals.iter().for_each(|problem| tell(&format!("a server would refuse this: {problem}")));
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Hashes the line that stdin has.
+fn hash_password() -> Result<ExitCode, Failure> {
+    let mut line = Zeroizing::new(String::new());
+    let most = CREDENTIAL_BYTES_MAX as u64;
+    let read = io::stdin().lock().take(most).read_line(&mut line);
+    read.map_err(|error| Failure::of_io(&error, "cannot read a password from stdin"))?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(Failure::new(Exit::Usage, "there is no password on stdin: give it as a line"));
+    }
+    let hash = PasswordHash::of(password.as_bytes(), &random::bytes::<SALT_BYTES>()?);
+    print(&format!("{hash}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 

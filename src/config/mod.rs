@@ -9,6 +9,7 @@ mod durability;
 mod file;
 pub mod keys;
 pub mod machine;
+mod password_hash;
 pub mod problem;
 mod reader;
 mod reload;
@@ -24,13 +25,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use machine::Machine;
+pub use password_hash::{PasswordHash, SALT_BYTES};
 use problem::{LoadError, Problem};
 pub use reload::{Change, LIVE};
 use resolve::{Resolved, Surroundings, resolve};
 pub use secret::Secret;
 pub use settings::{
-    Authentication, Format, General, Http, Logging, Output, Persistence, Runtime, Settings, Shown, Shutdown,
-    Snapshot, Store, SyncMode, Tls, WhenFull,
+    Authentication, DATABASE_ACTIONS, Format, General, Http, Logging, Output, Persistence, Runtime, Settings,
+    Shown, Shutdown, Snapshot, Store, SyncMode, Tls, WhenFull,
 };
 use typed::{ReadError, Typed, read_text};
 

@@ -6,17 +6,19 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::doors;
 use super::durability;
 use super::machine::Machine;
+use super::password_hash::PasswordHash;
 use super::problem::Problem;
 use super::reader::Reader;
 use super::secret::Secret;
 use super::settings::{
-    Authentication, Databases, Format, General, Http, Logging, Output, Runtime, Settings, Shown, Shutdown,
-    Store, WhenFull,
+    Authentication, DATABASE_ACTIONS, Databases, Format, General, Http, Logging, Output, Runtime, Settings,
+    Shown, Shutdown, Store, WhenFull,
 };
 use super::typed::Typed;
 use super::value::{boolean, duration, shown, size, web_origin, whole, word};
@@ -82,8 +84,8 @@ pub fn resolve(typed: &Typed, surroundings: Surroundings) -> Resolved {
     let http = http(&mut reader);
     let logging = logging(&mut reader);
     let grace = span(&mut reader, "shutdown.grace", GRACE, Duration::ZERO, HOUR);
-    let databases = databases(&mut reader, &mut warnings);
-    later(&mut reader, &mut refusals, &mut warnings);
+    let databases = databases(&mut reader);
+    later(&mut reader, &mut warnings);
     let settings = Settings {
         file,
         general,
@@ -269,12 +271,22 @@ fn positive(number: u64, what: &str) -> Result<u64, String> {
     if number == 0 { Err(what.to_owned()) } else { Ok(number) }
 }
 
-fn databases(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Databases {
+fn databases(reader: &mut Reader<'_>) -> Databases {
     let password = reader.secret("databases.password");
-    if password.is_some() {
-        warnings.push("databases.password: no path of this version takes it yet".into());
-    }
-    Databases { password }
+    let hash = reader.secret("databases.password_hash").map(|hash| match password {
+        None => PasswordHash::parse(hash.expose()).map(Arc::new),
+        Some(_) => Err("given together with databases.password; keep one of the two".into()),
+    });
+    let password_hash = match hash.transpose() {
+        Ok(hash) => hash,
+        Err(what) => {
+            reader.refuse("databases.password_hash", what);
+            None
+        }
+    };
+    let action = |text: &str| word(text, &DATABASE_ACTIONS);
+    let restricted = reader.list("databases.restricted", Vec::new(), action, |action| action.to_string());
+    Databases { password, password_hash, restricted: restricted.into_iter().map(Box::from).collect() }
 }
 
 fn http(reader: &mut Reader<'_>) -> Http {
@@ -328,9 +340,8 @@ fn output(text: &str) -> Result<Output, String> {
     }
 }
 
-/// Settings of later versions: read, so that a file for them loads; refused where running without
-/// them would break what the file promises.
-fn later(reader: &mut Reader<'_>, refusals: &mut Vec<Problem>, warnings: &mut Vec<String>) {
+/// Settings of later versions and of earlier ones: read, so that a file with them loads.
+fn later(reader: &mut Reader<'_>, warnings: &mut Vec<String>) {
     switch(reader, "http.compression", false);
     switch(reader, "sse.enabled", true);
     switch(reader, "webui.enabled", true);
@@ -342,26 +353,6 @@ fn later(reader: &mut Reader<'_>, refusals: &mut Vec<Problem>, warnings: &mut Ve
             "authentication.root_token is not used, since tokens are verified by the secret alone; remove it"
                 .into(),
         );
-    }
-
-    let mut refuse = |reader: &Reader<'_>, path, feature: &str, instead: &str| {
-        let what =
-            format!("{feature} is not in this version of Lucid ({}); {instead}", env!("CARGO_PKG_VERSION"));
-        refusals.push(reader.problem(path, what));
-    };
-    let hash = reader.secret("databases.password_hash").is_some();
-    if hash && reader.is_given("databases.password") {
-        reader
-            .refuse("databases.password_hash", "given together with databases.password; keep one of the two");
-    }
-    if hash {
-        refuse(reader, "databases.password_hash", "a hashed password", "use databases.password");
-    }
-    let name = |text: &str| if text.is_empty() { Err("expected names".into()) } else { Ok(text.to_owned()) };
-    let restricted =
-        reader.list("databases.restricted", Vec::new(), name, |name| super::problem::escaped(name));
-    if !restricted.is_empty() {
-        refuse(reader, "databases.restricted", "the databases family", "remove it");
     }
 }
 

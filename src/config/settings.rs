@@ -5,8 +5,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::password_hash::PasswordHash;
 use super::secret::Secret;
 
 /// The settings of a node.
@@ -163,11 +165,36 @@ pub struct Http {
     pub cors_origins: Vec<String>,
 }
 
+/// What the databases family does, as `databases.restricted` names it: the last word of the path, or all of it
+/// where another path has the same.
+pub const DATABASE_ACTIONS: [&str; 16] = [
+    "get",
+    "set",
+    "get_all",
+    "controller/delete",
+    "debug",
+    "info",
+    "warning",
+    "error",
+    "exception",
+    "list",
+    "pop",
+    "pop_all",
+    "rename",
+    "database/delete",
+    "delete_all",
+    "execute",
+];
+
 /// Section `databases`.
 #[derive(Clone, Debug)]
 pub struct Databases {
     /// Its password in Basic authentication. Without one, only tokens and API keys are taken.
     pub password: Option<Secret>,
+    /// The same, hashed.
+    pub password_hash: Option<Arc<PasswordHash>>,
+    /// What of the family is not for whoever has the password, by the names of [`DATABASE_ACTIONS`].
+    pub restricted: Arc<[Box<str>]>,
 }
 
 /// Section `logging`.

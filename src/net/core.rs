@@ -9,14 +9,14 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use crate::api::{Api, Scratch};
+use crate::api::{Aftermath, Api, Scratch, follow};
 use crate::clock::Now;
 use crate::memory::Memory;
 use crate::net::buffers::Buffers;
 use crate::net::helper::Helper;
 use crate::net::stalls::Stalls;
 use crate::net::waiting::Waiting;
-use crate::shard::{Health, Job, ListTask, Mesh, Shard};
+use crate::shard::{Budget, Health, Job, ListTask, Mesh, Shard, Ticket};
 
 /// How long a client may take, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,7 @@ impl fmt::Debug for Recovery {
 
 /// Something that takes several turns.
 #[derive(Debug)]
-pub struct Errand {
+pub struct Task {
     /// Who asked.
     pub(super) asker: usize,
     pub(super) job: Box<Job>,
@@ -83,9 +83,15 @@ pub struct Core {
     /// Room for parts of an operation that do not lie in its request.
     pub(super) operands: Scratch,
     /// Listings under way here. The one in front gets a slice each turn.
-    pub(super) scans: VecDeque<Errand>,
+    pub(super) scans: VecDeque<Task>,
     /// Calls on lists that take several turns, and those that wait for one on the same key.
-    pub(super) lists: VecDeque<Errand>,
+    pub(super) lists: VecDeque<Task>,
+    /// Errands that are done here, but not before others have followed, in the order in which they were done.
+    pub(super) held_back: VecDeque<HeldBack>,
+    /// How many changes others were told to follow.
+    pub(super) changes: u32,
+    /// What may still be done on lists before the turn goes on to those that wait.
+    pub(super) list_budget: Budget,
     /// Bytes of bodies that may still be read in this turn.
     pub(super) reading_bytes: usize,
     /// What waits for the journal.
@@ -96,19 +102,77 @@ pub struct Core {
     pub(super) ledger_gate: u64,
 }
 
+/// An errand that is done here, but not everywhere.
+#[derive(Debug)]
+pub struct HeldBack {
+    task: Task,
+    /// The number of the change that others follow, and how many have yet to.
+    change: Option<u32>,
+    missing: usize,
+}
+
 impl Core {
+    /// Does an errand. Gives it back when it is done, also by all others who have to follow. What it changes
+    /// of the node itself is handed to the journal, and what it shows waits until it is kept.
+    pub(super) fn run_errand(&mut self, asker: usize, mut job: Box<Job>) -> Option<Box<Job>> {
+        let (number, missing) = match self.perform(job.errand_mut()?) {
+            Aftermath::None => return Some(job),
+            Aftermath::Followed => (None, 0),
+            Aftermath::Follow(change) => {
+                let me = self.mesh.me();
+                self.changes = self.changes.wrapping_add(1);
+                for peer in (0..self.mesh.reactors()).filter(|peer| *peer != me) {
+                    let mut told = self.mesh.job();
+                    told.ask_errand(Ticket::of_change(self.changes), follow(change.clone()));
+                    self.mesh.ask(peer, told);
+                }
+                (Some(self.changes), self.mesh.reactors() - 1)
+            }
+        };
+        if missing == 0 && self.held_back.is_empty() {
+            return Some(job);
+        }
+        let gate = self.gate_so_far();
+        self.held_back.push_back(HeldBack { task: Task { asker, job, gate }, change: number, missing });
+        None
+    }
+
+    /// Does what the API of this core is wanted for.
+    #[cold]
+    pub(super) fn perform(&mut self, errand: &mut (dyn Any + Send)) -> Aftermath {
+        let aftermath = self.api.perform(errand, &mut self.shard);
+        self.keep_ledger();
+        self.owed = self.owed.max(self.ledger_gate);
+        aftermath
+    }
+
+    /// Another core has followed the change of this ticket.
+    pub(super) fn count_followed(&mut self, ticket: Ticket) {
+        if let Some(held) = self.held_back.iter_mut().find(|held| held.change == Some(ticket.request)) {
+            held.missing -= 1;
+        }
+    }
+
+    /// The errand in front, if all have followed it.
+    pub(super) fn next_followed(&mut self) -> Option<Task> {
+        Some(self.held_back.pop_front_if(|held| held.missing == 0)?.task)
+    }
+
     /// Works on a call on a list, or has it wait for its turn. Gives it back when it is done.
     pub(super) fn call_list(&mut self, asker: usize, mut job: Box<Job>) -> Option<Box<Job>> {
         let takes_writes = self.takes_writes();
         let task = job.list_task_mut()?;
         let mut waits = self.lists.iter().filter_map(|other| other.job.list_task());
         let is_free = !waits.any(|other| other.is_about_the_key_of(task));
-        if is_free && (takes_writes || !task.writes()) && self.shard.work_on(task, self.now) {
+        if is_free
+            && !self.list_budget.is_spent()
+            && (takes_writes || !task.writes())
+            && self.shard.work_on(task, &mut self.list_budget, self.now)
+        {
             return Some(job);
         }
-        let gate = self.gate();
-        self.owed = gate;
-        self.lists.push_back(Errand { asker, job, gate });
+        let gate = self.gate_so_far();
+        self.lists.push_back(Task { asker, job, gate });
         None
     }
 
@@ -141,6 +205,12 @@ impl Core {
         std::mem::take(&mut self.owed).max(self.shard.take_gate())
     }
 
+    /// The same, without forgetting it: somebody else waits for it too.
+    pub(super) fn gate_so_far(&mut self) -> u64 {
+        self.owed = self.gate();
+        self.owed
+    }
+
     /// Whether the journal has kept everything up to this number.
     pub(super) fn is_kept(&self, number: u64) -> bool {
         number == 0 || number <= self.shard.kept()
@@ -153,15 +223,6 @@ impl Core {
         } else {
             self.waiting.push_answer(gate, asker, job);
         }
-    }
-
-    /// Does what another core, or this one, wants of the API of this core. What that changes of the node
-    /// itself is handed to the journal, and what it shows waits until it is kept.
-    #[cold]
-    pub(super) fn perform(&mut self, errand: &mut dyn Any) {
-        self.api.perform(errand, self.shard.health());
-        self.keep_ledger();
-        self.owed = self.owed.max(self.ledger_gate);
     }
 
     /// Hands what the ledger has changed to the journal.

@@ -1,16 +1,40 @@
 //! The thread for what would hold a reactor up: decoding a stored value for a client that does not
-//! take it as it is.
+//! take it as it is, reading a long form, opening a large value that is sealed.
 //!
-//! A connection has at most one value there at a time, so the queue is bounded by the connections.
+//! A connection has at most one of them there at a time, so the queue is bounded by the connections.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::api::{Decode, Decoded};
+use crate::api::{Chore, Decode, Decoded};
 use crate::shard::{Doorbell, Ticket};
 
+/// What was done.
+#[derive(Debug)]
+pub enum Done {
+    /// A value is decoded.
+    Decoded(Decoded),
+    /// Something else, for the request that had it done.
+    Chore(Box<dyn Any + Send>),
+}
+
+enum Work {
+    Decode(Decode),
+    Chore(Chore),
+}
+
+impl Work {
+    fn run(self) -> Done {
+        match self {
+            Work::Decode(decode) => Done::Decoded(decode.run()),
+            Work::Chore(chore) => Done::Chore(chore.run()),
+        }
+    }
+}
+
 struct Task {
-    decode: Decode,
+    work: Work,
     ticket: Ticket,
     reactor: usize,
 }
@@ -20,7 +44,7 @@ struct Task {
 pub struct Helper {
     reactor: usize,
     tasks: Sender<Task>,
-    results: Receiver<(Ticket, Decoded)>,
+    results: Receiver<(Ticket, Done)>,
 }
 
 impl Helper {
@@ -32,7 +56,7 @@ impl Helper {
         std::thread::Builder::new().name("lucid-helper".into()).spawn(move || {
             for task in queue {
                 // A reactor that has gone away needs no answer.
-                if senders[task.reactor].send((task.ticket, task.decode.run())).is_ok() {
+                if senders[task.reactor].send((task.ticket, task.work.run())).is_ok() {
                     bells[task.reactor].ring_always();
                 }
             }
@@ -43,12 +67,21 @@ impl Helper {
 
     /// Has a value decoded for the request of this ticket.
     pub fn decode(&self, decode: Decode, ticket: Ticket) {
-        let sent = self.tasks.send(Task { decode, ticket, reactor: self.reactor });
+        self.send(Work::Decode(decode), ticket);
+    }
+
+    /// Has a chore done for the request of this ticket.
+    pub fn chore(&self, chore: Chore, ticket: Ticket) {
+        self.send(Work::Chore(chore), ticket);
+    }
+
+    fn send(&self, work: Work, ticket: Ticket) {
+        let sent = self.tasks.send(Task { work, ticket, reactor: self.reactor });
         debug_assert!(sent.is_ok(), "the helper lives as long as a reactor");
     }
 
     /// The next result.
-    pub fn result(&self) -> Option<(Ticket, Decoded)> {
+    pub fn result(&self) -> Option<(Ticket, Done)> {
         self.results.try_recv().ok()
     }
 }

@@ -14,7 +14,7 @@ use crate::journal::{Handed, Health, Source, connect as connect_journal};
 use crate::memory::Memory;
 use crate::net::{Door, Helper, Loads, Reactor, ReactorConfig, Recovery, Timeouts, bind, connect};
 use crate::op::KeyHasher;
-use crate::shard::{Mesh, Shard};
+use crate::shard::{Mesh, Registry, Shard};
 use crate::store::{Store, StoreConfig, WhenFull};
 
 const MEMORY_BYTES: u64 = 256 << 20;
@@ -44,8 +44,12 @@ impl Node {
         let memory = Memory::new(MEMORY_BYTES, workers, false).unwrap();
         let loads = Loads::new(workers);
         let (address, listeners) = bind("127.0.0.1:0".parse().unwrap(), workers).unwrap();
-        let mut ledger = Some(Ledger::new(&trust, memory.clone(), workers, 0).unwrap());
-        ledger.as_mut().unwrap().restore(std::iter::empty::<(Vec<u8>, Vec<u8>)>()).unwrap();
+        let mut ledger = Ledger::new(&trust, memory.clone(), workers, 0).unwrap();
+        let mut registry = Registry::new(memory.clone(), workers);
+        let nothing = std::iter::empty::<(Vec<u8>, Vec<u8>)>;
+        ledger.restore(nothing()).unwrap();
+        registry.restore(nothing()).unwrap();
+        let mut ledger = Some((ledger, registry));
         let (mut sources, mut threads) = (Vec::new(), Vec::new());
         let parts = polls.into_iter().zip(listeners).zip(Mesh::connect(bells.clone()));
         for (((poll, listener), mesh), helper) in parts.zip(Helper::start(bells.clone()).unwrap()) {
@@ -65,10 +69,11 @@ impl Node {
                 default_ttl: None,
                 cors_origins: Vec::new(),
                 anonymous_head: false,
+                restricted: Arc::default(),
                 state: state.clone(),
             });
             let api = match ledger.take() {
-                Some(ledger) => api.with_ledger(ledger),
+                Some((ledger, registry)) => api.with_ledger(ledger, registry),
                 None => api,
             };
             let (tap, source) = connect_journal(Arc::new(Doorbell::new(Box::new(|| {}))));
@@ -96,7 +101,7 @@ impl Node {
                 control: connect().1,
             };
             let reactor = Reactor::new(poll, config).unwrap();
-            threads.push(std::thread::spawn(move || reactor.run()));
+            threads.push(std::thread::spawn(move || reactor.run().map(drop)));
         }
         let mut node = Node { address, state, bells, sources, threads };
         until(|| node.state.phase() == Phase::Serving);

@@ -27,7 +27,7 @@ use crate::memory::Memory;
 use crate::net::buffers::Buffers;
 use crate::net::connection::{Connection, Life};
 use crate::net::control::Control;
-use crate::net::core::{Core, Errand, Recovery, Timeouts};
+use crate::net::core::{Core, Recovery, Task, Timeouts};
 use crate::net::helper::Helper;
 use crate::net::listener::{ACCEPTS_PER_TURN, Door, Listener, Loads};
 use crate::net::socket::Socket;
@@ -35,7 +35,7 @@ use crate::net::stalls::{Stalls, Unread};
 use crate::net::timers::Timers;
 use crate::net::tls::{Acceptor, Certificates};
 use crate::net::waiting::Waiting;
-use crate::shard::{Arrival, Job, Mesh, Message, Shard};
+use crate::shard::{Arrival, Budget, Job, Mesh, Message, Shard};
 
 const WAKER: Token = Token(usize::MAX);
 
@@ -167,6 +167,9 @@ impl Reactor {
                 operands: Scratch::default(),
                 scans: VecDeque::new(),
                 lists: VecDeque::new(),
+                held_back: VecDeque::new(),
+                changes: 0,
+                list_budget: Budget::OF_A_TURN,
                 reading_bytes: 0,
                 waiting: Waiting::default(),
                 owed: 0,
@@ -207,6 +210,7 @@ impl Reactor {
                 self.release();
             }
             self.core.reading_bytes = READ_BYTES_PER_TURN;
+            self.core.list_budget = Budget::OF_A_TURN;
             for event in &events {
                 match event.token() {
                     WAKER => woken = true,
@@ -451,13 +455,7 @@ impl Reactor {
                 self.exchange_batch(peer);
             }
         }
-        while let Some((ticket, decoded)) = self.core.helper.result() {
-            let connection = self.connections.get_mut(ticket.connection as usize);
-            if let Some(connection) = connection.filter(|it| it.generation == ticket.generation) {
-                connection.decoded(ticket, decoded, &self.core);
-                self.answer(ticket.connection);
-            }
-        }
+        self.take_from_helper();
     }
 
     fn exchange_batch(&mut self, peer: usize) {
@@ -474,6 +472,7 @@ impl Reactor {
                     asked[asked_count] = Some(job);
                     asked_count += 1;
                 }
+                Some(Message::Answer(job)) if job.ticket.is_of_change() => self.followed(job),
                 Some(Message::Answer(job)) => {
                     let id = job.ticket.connection;
                     match self.connections.get_mut(id as usize) {

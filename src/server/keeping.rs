@@ -19,7 +19,7 @@ use crate::journal::{
 };
 use crate::net::Recovery;
 use crate::op::{KeyHasher, Namespace};
-use crate::shard::RestoreError;
+use crate::shard::{DatabaseChange, RestoreError};
 
 /// How often whoever watches is shown more.
 pub const TICK: Duration = Duration::from_millis(50);
@@ -69,9 +69,12 @@ pub fn start(folder: Opened, bells: Arc<[Doorbell]>) -> io::Result<(Vec<Tap>, Jo
 }
 
 /// The spaces that there are.
-pub fn spaces(ledger: &Ledger) -> HashSet<Namespace> {
-    let of_app = |app| [Namespace::items(app), Namespace::lists(app)];
-    ledger.apps.all_numbers().flat_map(of_app).chain([Namespace::KV]).collect()
+pub fn spaces(ledger: &Ledger, databases: &[DatabaseChange]) -> HashSet<Namespace> {
+    let of_database = |change: &DatabaseChange| match change {
+        DatabaseChange::Create { number, .. } => Some(Namespace::database(*number)),
+        _ => None,
+    };
+    ledger.spaces().chain(databases.iter().filter_map(of_database)).chain([Namespace::KV]).collect()
 }
 
 /// What all reactors know that bring back what was kept.
@@ -151,6 +154,8 @@ fn no_room(why: RestoreError) -> String {
             "what the folder holds does not fit into the memory: an entry has {entry_bytes} bytes, and a worker \
              may hold {ceiling_bytes}; raise store.memory_limit or lower runtime.workers"
         ),
+        // Left out before it comes here.
+        RestoreError::Closed => "the folder holds an entry of no database".into(),
         RestoreError::Malformed => {
             "the folder holds a list that cannot be read; `lucid recover` says what can be kept".into()
         }

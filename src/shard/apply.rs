@@ -21,6 +21,7 @@ use crate::store::{
 };
 
 use super::counter::{self, NumberText};
+use super::databases::DatabaseChange;
 use super::durable::Durable;
 
 /// The entries of one core, and the clock of their versions.
@@ -123,6 +124,20 @@ impl Shard {
         self.store.drop_namespace(namespace);
     }
 
+    /// Follows a change of the set of databases.
+    pub fn follow(&mut self, change: &DatabaseChange) {
+        match change {
+            DatabaseChange::Create { number, .. } => self.store.open_database(Namespace::database(*number)),
+            DatabaseChange::Rename { .. } => {}
+            DatabaseChange::Empty { from, to, .. } => {
+                self.store.renumber_database(Namespace::database(*from), Namespace::database(*to));
+            }
+            DatabaseChange::Drop { number, .. } => self.store.close_database(Namespace::database(*number)),
+            DatabaseChange::EmptyAll { first } => self.store.renumber_databases(*first),
+            DatabaseChange::DropAll => self.store.close_databases(),
+        }
+    }
+
     /// Goes on with a listing; true when it is done.
     pub fn scan(&mut self, namespace: Namespace, scan: &mut Scan, budget_entries: usize, now: Now) -> bool {
         let done = self.store.scan(namespace, scan, budget_entries, now);
@@ -162,7 +177,8 @@ impl Shard {
                 encoding: view.encoding,
                 value: view.value,
             }),
-            None => Outcome::Absent,
+            None if self.store.is_open(op.namespace) => Outcome::Absent,
+            None => Outcome::Closed,
         }
     }
 
@@ -275,16 +291,19 @@ impl Shard {
             Err(refused) => return refused,
         };
         let mut content_type = [0; CONTENT_TYPE_BYTES_MAX];
-        let (number, content_type) = match self.store.find(op.namespace, op.key, op.hash, now) {
+        let (number, is_quoted, content_type) = match self.store.find(op.namespace, op.key, op.hash, now) {
             None => return Outcome::Absent,
             // Encoded bytes are no number, whatever they may decode to.
             Some(view) if view.encoding != Encoding::Identity => return Outcome::NotNumeric,
-            Some(view) => match counter::add(view.value.bytes(), step) {
-                Ok(number) => (number, keep(view.content_type, &mut content_type)),
-                Err(refused) => return refused,
-            },
+            Some(view) => {
+                let (text, is_quoted) = counter_text(op.namespace, view.value.bytes());
+                match counter::add(text, step) {
+                    Ok(number) => (number, is_quoted, keep(view.content_type, &mut content_type)),
+                    Err(refused) => return refused,
+                }
+            }
         };
-        let text = NumberText::of(number);
+        let text = NumberText::of(number, is_quoted);
         let value = Payload::Bytes(text.as_bytes());
         let content = Content { value, content_type, encoding: Encoding::Identity };
         match self.write(op, &content, held.meta.expires_ms, held.lock, now) {
@@ -455,6 +474,15 @@ impl Removed {
     }
 }
 
+/// What counts of a value, and whether it stands in quotes: in databases a string that is a number counts, and
+/// stays one.
+fn counter_text(namespace: Namespace, value: &[u8]) -> (&[u8], bool) {
+    match value {
+        [b'"', text @ .., b'"'] if namespace.is_database() => (text, true),
+        text => (text, false),
+    }
+}
+
 fn meta(view: &View<'_>) -> Meta {
     Meta { version: view.version, expires_ms: view.expires_ms }
 }
@@ -471,6 +499,7 @@ fn refused(error: WriteError) -> Outcome<'static> {
     match error {
         WriteError::Full => Outcome::StoreFull,
         WriteError::TooLarge => Outcome::TooLarge,
+        WriteError::Closed => Outcome::Closed,
     }
 }
 

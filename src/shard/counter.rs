@@ -72,11 +72,12 @@ pub(super) struct NumberText {
 impl NumberText {
     const BYTES_MAX: usize = 32;
 
-    /// The text of a number.
-    pub(super) fn of(number: Number) -> NumberText {
+    /// The text of a number, perhaps in quotes.
+    pub(super) fn of(number: Number, is_quoted: bool) -> NumberText {
         let mut text = NumberText { bytes: [0; NumberText::BYTES_MAX], length: 0 };
+        let quote = if is_quoted { "\"" } else { "" };
         // 17 digits, two signs, a point, an `e` and an exponent of 3 digits are 24 bytes.
-        write!(text, "{number}").expect("the longest double fits");
+        write!(text, "{quote}{number}{quote}").expect("the longest double fits");
         text
     }
 
@@ -191,10 +192,10 @@ mod tests {
     #[test]
     fn the_longest_numbers_fit_their_text() {
         for number in [-f64::MAX, -f64::MIN_POSITIVE, -5e-324, -1.234_567_890_123_456_7e-5, -0.1 / 3.0] {
-            let text = NumberText::of(Number::Decimal(number));
+            let text = NumberText::of(Number::Decimal(number), false);
             let read = std::str::from_utf8(text.as_bytes()).unwrap().parse::<f64>().unwrap();
             assert_eq!(read, number);
         }
-        assert_eq!(NumberText::of(Number::Integer(i64::MIN)).as_bytes(), b"-9223372036854775808");
+        assert_eq!(NumberText::of(Number::Integer(i64::MIN), false).as_bytes(), b"-9223372036854775808");
     }
 }

@@ -52,6 +52,21 @@ pub struct Ticket {
     pub piece: u32,
 }
 
+/// The place of no connection: there are never so many.
+const NO_CONNECTION: u32 = u32::MAX;
+
+impl Ticket {
+    /// For the reactor itself, which counts who has followed the change of this number.
+    pub fn of_change(number: u32) -> Ticket {
+        Ticket { connection: NO_CONNECTION, request: number, ..Ticket::default() }
+    }
+
+    /// Whether it is one of those.
+    pub fn is_of_change(&self) -> bool {
+        self.connection == NO_CONNECTION
+    }
+}
+
 /// One operation, scan or errand, and what came of it.
 #[derive(Debug, Default)]
 pub struct Job {
@@ -425,6 +440,7 @@ impl Job {
             Outcome::TooLarge => Answered::Plain(Outcome::TooLarge),
             Outcome::JournalFull => Answered::Plain(Outcome::JournalFull),
             Outcome::JournalFailed => Answered::Plain(Outcome::JournalFailed),
+            Outcome::Closed => Answered::Plain(Outcome::Closed),
         });
     }
 

@@ -84,8 +84,9 @@ struct Reading {
     out: Gathering,
 }
 
-/// How much may be done before others get their turn.
-struct Budget {
+/// How much may be done on lists before others get their turn: a quarter of a millisecond.
+#[derive(Debug)]
+pub struct Budget {
     values: usize,
     bytes: usize,
 }
@@ -127,22 +128,22 @@ impl ListTask {
 }
 
 impl Shard {
-    /// Works on a task for a slice: a quarter of a millisecond. True when it is done.
-    pub fn work_on(&mut self, task: &mut ListTask, now: Now) -> bool {
+    /// Works on a task as long as the budget lasts. True when it is done.
+    pub fn work_on(&mut self, task: &mut ListTask, budget: &mut Budget, now: Now) -> bool {
         if task.outcome.is_none() && !task.writes() && task.asker.strong_count() == 0 {
             task.outcome = Some(ListOutcome::Absent);
         }
-        let mut budget = Budget { values: LIST_VALUES_PER_TURN, bytes: LIST_BYTES_PER_TURN };
+        budget.spend(0);
         while task.outcome.is_none() && !budget.is_spent() {
             let progress = std::mem::replace(&mut task.progress, Progress::Begun);
             let step = match progress {
                 Progress::Begun => self.begin(task, now),
-                Progress::Editing(edit) => self.edit(task, edit, &mut budget, now),
-                Progress::Undoing { left, why } => self.undo(task, left, why, &mut budget, now),
-                Progress::Reading(reading) => self.read(task, reading, &mut budget, now),
+                Progress::Editing(edit) => self.edit(task, edit, budget, now),
+                Progress::Undoing { left, why } => self.undo(task, left, why, budget, now),
+                Progress::Reading(reading) => self.read(task, reading, budget, now),
             };
             if self.durable.is_some() && task.writes() {
-                self.follow(task, &step, now);
+                self.follow_list(task, &step, now);
             }
             match step {
                 Step::More(progress) => task.progress = progress,
@@ -160,7 +161,7 @@ impl Shard {
     }
 
     /// Tells the live set that is being written whether the list is whole.
-    fn follow(&mut self, task: &ListTask, step: &Step, now: Now) {
+    fn follow_list(&mut self, task: &ListTask, step: &Step, now: Now) {
         let Shard { durable: Some(durable), store, .. } = self else { return };
         let in_place = match step {
             Step::More(Progress::Editing(edit)) => matches!(edit.draft, Draft::InPlace(_)),
@@ -474,7 +475,11 @@ impl ListTask {
 }
 
 impl Budget {
-    fn is_spent(&self) -> bool {
+    /// What a reactor may do in one turn, for however many calls.
+    pub const OF_A_TURN: Budget = Budget { values: LIST_VALUES_PER_TURN, bytes: LIST_BYTES_PER_TURN };
+
+    /// Whether there is nothing left of it.
+    pub fn is_spent(&self) -> bool {
         self.values == 0 || self.bytes == 0
     }
 
@@ -520,7 +525,56 @@ fn slice(view: &ListView<'_>, start: i64, end: i64, around: [&'static [u8]; 2]) 
 
 fn refused(why: WriteError) -> ListOutcome {
     match why {
-        WriteError::Full => ListOutcome::StoreFull,
+        // Lists lie in no database.
+        WriteError::Full | WriteError::Closed => ListOutcome::StoreFull,
         WriteError::TooLarge => ListOutcome::TooLarge,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Budget, ListTask};
+    use crate::clock::Now;
+    use crate::etag::Tags;
+    use crate::limits::LIST_VALUES_PER_TURN;
+    use crate::op::{Expiry, KeyHasher, Namespace};
+    use crate::shard::{Bytes, ListAction, ListOutcome, Shard, Values};
+    use crate::store::{Store, StoreConfig, WhenFull};
+
+    const NOW: Now = Now::from_unix_ms(1_700_000_000_000);
+
+    #[test]
+    fn calls_of_one_turn_share_its_budget_and_all_come_to_their_end() {
+        let hasher = KeyHasher::seeded(1);
+        let config =
+            StoreConfig { memory_bytes: 64 << 20, value_bytes_max: 1 << 20, when_full: WhenFull::Reject };
+        let mut shard = Shard::new(Store::new(config, hasher.clone()).expect("memory"), Tags::new(1));
+        let asker = Arc::new(());
+        let texts: Vec<String> = (0..LIST_VALUES_PER_TURN - 100).map(|number| number.to_string()).collect();
+        let mut tasks: Vec<ListTask> = (0..8)
+            .map(|number| {
+                let document = texts.join(",").into_bytes();
+                let values = Values { range: 0..document.len(), document: Bytes::Small(document) };
+                let (space, key) = (Namespace::lists(1), format!("list {number}").into_bytes());
+                let hash = hasher.hash(space, &key);
+                let action = ListAction::Write(values, Expiry::Never);
+                ListTask::new(space, key, hash, action, Arc::downgrade(&asker))
+            })
+            .collect();
+        let mut turns = 0;
+        while !tasks.is_empty() {
+            let mut budget = Budget::OF_A_TURN;
+            let before = tasks.len();
+            tasks.retain_mut(|task| {
+                let done = shard.work_on(task, &mut budget, NOW);
+                assert!(!done || matches!(task.take_outcome(), Some(ListOutcome::Written(924))));
+                !done
+            });
+            assert!(before - tasks.len() <= 2, "{} calls in one turn", before - tasks.len());
+            turns += 1;
+        }
+        assert_eq!(turns, 8 * (LIST_VALUES_PER_TURN - 100 + 1) / LIST_VALUES_PER_TURN + 1);
     }
 }

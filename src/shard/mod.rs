@@ -12,7 +12,11 @@ mod apply_tests;
 mod base;
 mod bytes;
 mod counter;
+mod databases;
+mod databases_kept;
 mod durable;
+#[cfg(test)]
+mod durable_tests;
 mod job;
 mod list;
 mod list_call;
@@ -24,11 +28,16 @@ mod restore;
 pub use crate::doorbell::Doorbell;
 pub use apply::Shard;
 pub use bytes::Bytes;
+pub use databases::{DatabaseChange, DatabaseOrder, Databases, NotChanged, Registry};
+pub use databases_kept::Unrestored as DatabasesUnrestored;
 pub use job::{Job, Ticket};
-pub use list::ListTask;
+pub use list::{Budget, ListTask};
 pub use list_call::{ListAction, ListOutcome, Needle, Values};
 pub use mesh::{Arrival, Mesh, Message};
 pub use restore::RestoreError;
 
 pub use crate::journal::{Health, Tap};
-pub use crate::store::{Kept, Listed, Scan, View, Walk, WalkBudget, WalkEntry, Walked};
+pub use crate::store::{
+    Brought, Kept, Listed, Scan, ScanPlace, Sweep, Swept, SweptValue, View, Walk, WalkBudget, WalkEntry,
+    Walked,
+};

@@ -7,7 +7,7 @@ use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 
 use super::apply::Shard;
 use super::bytes::Bytes;
-use super::list::ListTask;
+use super::list::{Budget, ListTask};
 use super::list_call::{ListAction, ListOutcome, Values};
 use crate::clock::{Now, Version};
 use crate::doorbell::Doorbell;
@@ -167,7 +167,7 @@ fn model_step() -> impl Strategy<Value = ModelStep> {
         1 => Just(Call::Purge),
     ];
     prop_oneof![
-        10 => (0..KEYS, asked).prop_map(|(key, asked)| ModelStep::Ask(key, asked)),
+        14 => (0..KEYS, asked).prop_map(|(key, asked)| ModelStep::Ask(key, asked)),
         // Few of them, so that they meet.
         6 => (0..3_usize, call).prop_map(|(key, call)| ModelStep::List(key, call)),
         4 => (1..6_usize).prop_map(ModelStep::Work),
@@ -263,7 +263,11 @@ impl Model {
         let key = (Namespace::KV, number);
         let at = self.shards.owner(key);
         let value = match asked {
-            Asked::Put { length, .. } => vec![b'a' + (*length % 26) as u8; *length],
+            Asked::Put { length, .. } => {
+                // Where entries may go there is hardly room for all keys.
+                let longer = if self.evicts { 100_000 + *length } else { 0 };
+                vec![b'a' + (*length % 26) as u8; longer + *length]
+            }
             _ => b"41".to_vec(),
         };
         let large = (value.len() > VALUE_COPY_BYTES_MAX).then(|| Large::copy_of(&value));
@@ -341,7 +345,8 @@ impl Model {
 
     fn work_on(&mut self, at: usize) {
         let owner = KeyHasher::owner(self.tasks[at].hash, self.sources.len());
-        if self.shards.shards[owner].work_on(&mut self.tasks[at], self.now) {
+        let mut budget = Budget::OF_A_TURN;
+        if self.shards.shards[owner].work_on(&mut self.tasks[at], &mut budget, self.now) {
             let outcome = self.tasks.remove(at).take_outcome().unwrap();
             assert!(self.evicts || !matches!(outcome, ListOutcome::StoreFull | ListOutcome::TooLarge));
         }

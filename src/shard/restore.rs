@@ -9,6 +9,7 @@ use super::bytes::framed;
 use crate::clock::{Now, Version};
 use crate::journal::{ListChange, Put, PutList, Record};
 use crate::op::Namespace;
+use crate::primitive;
 use crate::store::{Kept, ListKey, ListView, NewEntry, NewMeta, Pushed, ShortList, Value, WriteError};
 
 /// Why a record could not be brought back.
@@ -32,6 +33,8 @@ pub enum RestoreError {
     },
     /// A list with something in it that is no value.
     Malformed,
+    /// It is of a database that is not there. Whoever brings back leaves out what is.
+    Closed,
 }
 
 impl Shard {
@@ -254,6 +257,7 @@ impl Shard {
                 RestoreError::Full { entry_bytes, held_bytes: self.store.memory_bytes(), ceiling_bytes }
             }
             WriteError::TooLarge => RestoreError::TooLarge { entry_bytes, ceiling_bytes },
+            WriteError::Closed => RestoreError::Closed,
         }
     }
 }
@@ -263,5 +267,6 @@ fn is_over(expires_ms: Option<u64>, now: Now) -> bool {
 }
 
 fn value(text: Option<&[u8]>) -> Result<Value<'_>, RestoreError> {
-    text.and_then(|text| Value::of(text).ok()).ok_or(RestoreError::Malformed)
+    let whole = text.filter(|text| primitive::end_of(text, 0) == Ok(text.len()));
+    whole.and_then(|text| Value::of(text).ok()).ok_or(RestoreError::Malformed)
 }

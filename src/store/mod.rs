@@ -36,7 +36,7 @@ pub use entry::Lock;
 pub use list::{List, Place, Value, all as records, shown_bytes};
 pub use lists::{Kept, ListKey, ListView, Pushed, ShortList};
 pub use namespaces::NamespaceStats;
-pub use scan::{Listed, Scan};
+pub use scan::{Brought, Listed, Page, Place as ScanPlace, Scan, Sweep, Swept, SweptValue};
 pub use walk::{Walk, WalkBudget, WalkEntry, Walked};
 
 use crate::clock::{Now, Version};
@@ -85,6 +85,8 @@ pub enum WriteError {
     Full,
     /// The entry is over what a store of this size takes.
     TooLarge,
+    /// The database is not open.
+    Closed,
 }
 
 /// An entry as it is read.
@@ -278,9 +280,12 @@ impl Store {
     ///
     /// # Errors
     /// `TooLarge` when key, type or value is over its limit, or the value over what fits under the
-    /// ceiling at all; `Full` under [`WhenFull::Reject`] when no room can be made. Then nothing has
-    /// changed for the key.
+    /// ceiling at all; `Full` under [`WhenFull::Reject`] when no room can be made; `Closed` when it is for
+    /// a database that is not open. Then nothing has changed for the key.
     pub fn write(&mut self, entry: &NewEntry<'_>, now: Now) -> Result<(), WriteError> {
+        if !self.spaces.is_open(entry.namespace) {
+            return Err(WriteError::Closed);
+        }
         let value_len = entry.value.bytes().len();
         if entry.key.is_empty()
             || entry.key.len() > limits::KEY_BYTES_MAX

@@ -6,6 +6,9 @@
 //! sweep come past. A retired space goes back into use when its last entry is buried, so numbers stay
 //! small. Space 0 takes no byte in an entry; it goes to the first namespace written to, which in
 //! practice is [`Namespace::KV`].
+//!
+//! A database is open or closed, whether it has a space or not. Writes to a closed one find no space, so
+//! one that was under way while its database was dropped leaves nothing behind.
 
 use std::collections::HashMap;
 
@@ -15,6 +18,13 @@ use crate::op::Namespace;
 
 /// What the map from namespaces takes for each slot.
 const MAP_SLOT_BYTES: usize = size_of::<(Namespace, u32)>() + 1;
+
+/// Numbers of emptied databases that are remembered: what is on its way to them when they get another is
+/// there in some microseconds.
+const RENUMBERED_KEPT: usize = 64;
+
+/// Stands for the space of an open database that has none yet.
+const NO_SPACE: u32 = u32::MAX;
 
 /// What a namespace holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +53,11 @@ pub struct Spaces {
     total: NamespaceStats,
     retired_entries: u64,
     drops: u64,
+    /// Numbers that databases had before they were emptied, the last ones.
+    renumbered: [Option<Namespace>; RENUMBERED_KEPT],
+    renumbered_next: usize,
+    /// All below had other databases, before all were emptied.
+    renumbered_below: Option<Namespace>,
 }
 
 impl Spaces {
@@ -56,13 +71,83 @@ impl Spaces {
             total: NamespaceStats::default(),
             retired_entries: 0,
             drops: 0,
+            renumbered: [None; RENUMBERED_KEPT],
+            renumbered_next: 0,
+            renumbered_below: None,
         }
     }
 
     /// The space of a namespace, if it was written to since it was last emptied.
     #[inline]
     pub fn of(&self, namespace: Namespace) -> Option<u32> {
-        if namespace == Namespace::KV { self.kv } else { self.present.get(&namespace).copied() }
+        if namespace == Namespace::KV {
+            return self.kv;
+        }
+        self.present.get(&namespace).copied().filter(|space| *space != NO_SPACE)
+    }
+
+    /// Whether a namespace may be written to: any but that of a closed database.
+    #[inline]
+    pub fn is_open(&self, namespace: Namespace) -> bool {
+        !namespace.is_database() || self.present.contains_key(&namespace)
+    }
+
+    /// Opens a database.
+    pub fn open(&mut self, database: Namespace) {
+        debug_assert!(database.is_database());
+        self.present.entry(database).or_insert(NO_SPACE);
+    }
+
+    /// Makes everything in a database absent and closes it.
+    pub fn close(&mut self, database: Namespace) {
+        self.empty(database);
+        self.present.remove(&database);
+        self.renumbered_below = None;
+    }
+
+    /// Closes a database and opens it under another number. Its old number is remembered for a while.
+    pub fn renumber(&mut self, from: Namespace, to: Namespace) {
+        self.empty(from);
+        self.present.remove(&from);
+        self.open(to);
+        self.renumbered[self.renumbered_next % RENUMBERED_KEPT] = Some(from);
+        self.renumbered_next += 1;
+    }
+
+    /// Closes all databases and opens as many, from this number on.
+    pub fn renumber_all(&mut self, first: u32) {
+        let count = self.present.keys().filter(|namespace| namespace.is_database()).count() as u32;
+        self.close_databases();
+        (0..count).for_each(|number| self.open(Namespace::database(first + number)));
+        self.renumbered_below = Some(Namespace::database(first));
+    }
+
+    /// Whether a database had this number until lately.
+    pub fn was_renumbered(&self, namespace: Namespace) -> bool {
+        namespace.is_database()
+            && (self.renumbered.contains(&Some(namespace))
+                || self.renumbered_below.is_some_and(|below| namespace < below))
+    }
+
+    /// Makes everything in all databases absent.
+    fn empty_databases(&mut self) {
+        let mut present = std::mem::take(&mut self.present);
+        for (namespace, space) in present.iter_mut().filter(|(namespace, _)| namespace.is_database()) {
+            debug_assert!(namespace.is_database());
+            let space = std::mem::replace(space, NO_SPACE);
+            if space != NO_SPACE {
+                self.retire(space);
+            }
+        }
+        self.present = present;
+    }
+
+    /// Makes everything in all databases absent and closes them.
+    pub fn close_databases(&mut self) {
+        self.empty_databases();
+        self.present.retain(|namespace, _| !namespace.is_database());
+        self.present.shrink_to_fit();
+        self.renumbered_below = None;
     }
 
     /// The most bytes that a write to this namespace may add to the table of spaces.
@@ -149,8 +234,19 @@ impl Spaces {
 
     /// Makes everything in a namespace absent.
     pub fn empty(&mut self, namespace: Namespace) {
-        let space = if namespace == Namespace::KV { self.kv.take() } else { self.present.remove(&namespace) };
-        let Some(space) = space else { return };
+        let space = if namespace == Namespace::KV {
+            self.kv.take()
+        } else if namespace.is_database() {
+            self.present.get_mut(&namespace).map(|space| std::mem::replace(space, NO_SPACE))
+        } else {
+            self.present.remove(&namespace)
+        };
+        if let Some(space) = space.filter(|space| *space != NO_SPACE) {
+            self.retire(space);
+        }
+    }
+
+    fn retire(&mut self, space: u32) {
         let Space { retired, held, .. } = &mut self.spaces[space as usize];
         *retired = true;
         self.total.entries -= held.entries;
@@ -191,6 +287,37 @@ impl Spaces {
 }
 
 impl Store {
+    /// Whether a namespace may be asked: any but that of a closed database. One that was emptied lately under
+    /// another number may, by those who do not know yet, and has nothing.
+    pub fn is_open(&self, namespace: Namespace) -> bool {
+        self.spaces.is_open(namespace) || self.spaces.was_renumbered(namespace)
+    }
+
+    /// Opens a database for writes.
+    pub fn open_database(&mut self, database: Namespace) {
+        self.spaces.open(database);
+    }
+
+    /// Makes all entries of a database absent, as [`Store::drop_namespace`] does, and takes no more.
+    pub fn close_database(&mut self, database: Namespace) {
+        self.spaces.close(database);
+    }
+
+    /// Empties a database, which is known by another number from now on.
+    pub fn renumber_database(&mut self, from: Namespace, to: Namespace) {
+        self.spaces.renumber(from, to);
+    }
+
+    /// Makes all entries of all databases absent, and takes no more.
+    pub fn close_databases(&mut self) {
+        self.spaces.close_databases();
+    }
+
+    /// Empties all databases, which get the numbers from `first` on, in the order of those they had.
+    pub fn renumber_databases(&mut self, first: u32) {
+        self.spaces.renumber_all(first);
+    }
+
     /// What a namespace holds.
     pub fn namespace_stats(&self, namespace: Namespace) -> NamespaceStats {
         self.spaces.stats(namespace)
@@ -224,6 +351,41 @@ mod tests {
         assert_eq!(spaces.retired_entries(), 0);
         assert_eq!(spaces.of_written(b), Some(first));
         assert_eq!(spaces.namespace(first), b);
+    }
+
+    #[test]
+    fn a_database_takes_writes_from_when_it_is_opened_until_it_is_closed() {
+        let mut spaces = Spaces::new();
+        let (a, b) = (Namespace::database(1), Namespace::database(2));
+        assert!(!spaces.is_open(a) && spaces.is_open(Namespace::KV) && spaces.is_open(Namespace::items(1)));
+        spaces.open(a);
+        spaces.open(b);
+        assert!(spaces.is_open(a) && spaces.of(a).is_none());
+        for namespace in [a, b] {
+            let space = spaces.of_written(namespace).unwrap();
+            spaces.count_in(space, 5);
+        }
+        let items = spaces.of_written(Namespace::items(1)).unwrap();
+        spaces.count_in(items, 1);
+        spaces.open(a);
+        assert_eq!(spaces.stats(a).entries, 1, "opened twice it keeps what it has");
+        spaces.empty(a);
+        assert!(spaces.is_open(a) && spaces.of(a).is_none());
+        spaces.close(a);
+        assert!(!spaces.is_open(a) && spaces.is_open(b));
+        spaces.open(a);
+        let (c, d, e) = (Namespace::database(3), Namespace::database(4), Namespace::database(5));
+        spaces.renumber(a, c);
+        assert!(!spaces.is_open(a) && spaces.is_open(c) && spaces.was_renumbered(a));
+        assert!(spaces.is_open(b) && !spaces.was_renumbered(b));
+        spaces.renumber_all(4);
+        assert!(!spaces.is_open(b) && !spaces.is_open(c) && spaces.was_renumbered(b));
+        assert!(spaces.is_open(d) && spaces.is_open(e) && spaces.of(d).is_none());
+        spaces.close(e);
+        assert!(!spaces.is_open(e) && !spaces.was_renumbered(e) && !spaces.was_renumbered(b));
+        spaces.close_databases();
+        assert!(!spaces.is_open(d) && !spaces.was_renumbered(d));
+        assert_eq!(spaces.total(), NamespaceStats { entries: 1, bytes: 1 });
     }
 
     #[test]

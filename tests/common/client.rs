@@ -227,9 +227,14 @@ impl Client {
             self.fill(64 * 1024)?;
         };
         let mut response = Response::parse_head(&self.unread[..head_end]).map_err(Trouble::Malformed)?;
-        if response.brings_body(method) && response.lists("transfer-encoding", "chunked") {
+        if response.brings_body(method) && response.field("transfer-encoding").is_some() {
             self.unread.drain(..head_end);
-            while self.read_chunk(&mut response.body)? {}
+            response.body = self.chunks()?;
+            // A dump's length is never known when it begins; of other answers only long ones are in chunks.
+            let is_dump = response.field("content-type") == Some("application/x-ndjson");
+            if !is_dump && response.body.len() < 64 * 1024 {
+                return Err(Trouble::Malformed("a short answer in chunks".into()));
+            }
         } else if response.brings_body(method) {
             let length = response.content_length().unwrap_or(0) as usize;
             while self.unread.len() < head_end + length {
@@ -243,27 +248,33 @@ impl Client {
         Ok(response)
     }
 
-    /// Reads a chunk of a body. False when it was the last one.
-    fn read_chunk(&mut self, body: &mut Vec<u8>) -> Result<bool, Trouble> {
-        let line_end = loop {
-            if let Some(at) = find(&self.unread[..self.unread.len().min(64)], b"\r\n") {
-                break at + 2;
+    /// Reads the body of an answer whose length was not known when it began.
+    fn chunks(&mut self) -> Result<Vec<u8>, Trouble> {
+        let mut body = Vec::new();
+        loop {
+            let line_end = loop {
+                match find(&self.unread[..self.unread.len().min(20)], b"\r\n") {
+                    Some(at) => break at,
+                    None if self.unread.len() < 20 => self.fill(64 * 1024)?,
+                    None => return Err(Trouble::Malformed("a long chunk size".into())),
+                }
+            };
+            let size = std::str::from_utf8(&self.unread[..line_end]).ok();
+            let size = size.and_then(|digits| usize::from_str_radix(digits, 16).ok());
+            let Some(size) = size else { return Err(Trouble::Malformed("a bad chunk size".into())) };
+            let end = line_end + 2 + size + 2;
+            while self.unread.len() < end {
+                self.fill(end - self.unread.len())?;
             }
-            self.fill(64 * 1024)?;
-        };
-        let malformed = || Trouble::Malformed("a chunk".into());
-        let size = std::str::from_utf8(&self.unread[..line_end - 2]).map_err(|_| malformed())?;
-        let size = usize::from_str_radix(size, 16).map_err(|_| malformed())?;
-        let end = line_end + size + 2;
-        while self.unread.len() < end {
-            self.fill(end - self.unread.len())?;
+            body.extend_from_slice(&self.unread[line_end + 2..end - 2]);
+            let is_ended = &self.unread[end - 2..end] == b"\r\n";
+            self.unread.drain(..end);
+            match (is_ended, size) {
+                (true, 0) => return Ok(body),
+                (true, _) => {}
+                (false, _) => return Err(Trouble::Malformed("a chunk without its end".into())),
+            }
         }
-        if !self.unread[..end].ends_with(b"\r\n") {
-            return Err(malformed());
-        }
-        body.extend_from_slice(&self.unread[line_end..end - 2]);
-        self.unread.drain(..end);
-        Ok(size > 0)
     }
 
     /// Reads some bytes into `unread`.

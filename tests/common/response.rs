@@ -51,12 +51,13 @@ impl Response {
                 return Err(format!("{name} comes twice: {self:?}"));
             }
         }
-        // Only a dump is chunked.
+        // Whole databases and dumps alone are of unknown length.
         if let Some(coding) = self.field("transfer-encoding") {
-            let is_dump = coding == "chunked" && self.field("content-type") == Some("application/x-ndjson");
-            if !is_dump || self.field("content-length").is_some() {
-                return Err(format!("an answer is sized, not chunked: {self:?}"));
-            }
+            let is_good = coding == "chunked"
+                && self.status == 200
+                && self.field("content-length").is_none()
+                && matches!(self.field("content-type"), Some("application/json" | "application/x-ndjson"));
+            return if is_good { Ok(()) } else { Err(format!("chunks where none belong: {self:?}")) };
         }
         if self.status < 200 {
             return if self.fields.is_empty() { Ok(()) } else { Err(format!("fields in a 1xx: {self:?}")) };

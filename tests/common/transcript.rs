@@ -291,7 +291,7 @@ fn serves(commands: &str) -> bool {
     let commands = commands.trim();
     let mut words = commands.split_whitespace();
     let program = words.next() == Some("lucid") || commands.starts_with("cargo run ");
-    program && !commands.contains(['\n', '|', '&']) && words.any(|word| word == "server")
+    program && !commands.contains(['\n', '|', '&']) && words.any(|word| ["server", "api"].contains(&word))
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {

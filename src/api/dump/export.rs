@@ -45,6 +45,10 @@ impl Spaces {
         self.0.insert(Namespace::lists(number), Space::Lists(name.into()));
     }
 
+    fn add_database(&mut self, namespace: Namespace, name: &str) {
+        self.0.insert(namespace, Space::Database(name.into()));
+    }
+
     fn of(&self, namespace: Namespace) -> Option<Space<&str>> {
         if namespace == Namespace::KV {
             return Some(Space::Kv);
@@ -53,6 +57,7 @@ impl Spaces {
             Space::Kv => Space::Kv,
             Space::Items(app) => Space::Items(&**app),
             Space::Lists(app) => Space::Lists(&**app),
+            Space::Database(name) => Space::Database(&**name),
         })
     }
 }
@@ -133,12 +138,23 @@ impl Api {
             (_, Some(_)) => Stage::Counting,
             (_, None) => Stage::Apps(Some(0)),
         };
+        let (mut spaces, mut bytes, mut counts) = (Spaces::default(), Vec::new(), Counts::default());
+        if let Stage::Apps(_) = stage {
+            for name in self.databases.names() {
+                if let Some(namespace) = self.databases.namespace(name.as_bytes()) {
+                    spaces.add_database(namespace, name);
+                    line::write_database(&mut bytes, name);
+                    counts.databases += 1;
+                }
+            }
+        }
+        let ready = Some(bytes).filter(|bytes| !bytes.is_empty());
         Ok(Dump {
             prefix: prefix.map(Arc::from),
             shards: self.shards,
             wall_seconds: self.wall_seconds,
             stage,
-            spaces: Arc::default(),
+            spaces: Arc::new(spaces),
             idle: Vec::new(),
             lists: Vec::new(),
             asker: Arc::new(()),
@@ -146,8 +162,8 @@ impl Api {
             outstanding: 0,
             through: 0,
             entries: 0,
-            counts: Counts::default(),
-            ready: VecDeque::new(),
+            counts,
+            ready: ready.into_iter().map(|bytes| Part::Lines { bytes, sent: 0 }).collect(),
             begun: false,
             _room: None,
         })
@@ -518,6 +534,7 @@ impl Export {
             Space::Kv => self.counts.keys += 1,
             Space::Items(_) => self.counts.items += 1,
             Space::Lists(_) => self.counts.lists += 1,
+            Space::Database(_) => self.counts.records += 1,
         }
     }
 }

@@ -23,6 +23,8 @@ pub(super) enum Space<N> {
     Items(N),
     /// A list of this app.
     Lists(N),
+    /// A key of this database.
+    Database(N),
 }
 
 /// What is known of an entry beside its value.
@@ -51,9 +53,11 @@ impl Form {
     pub fn of(space: &Space<&str>, encoding: Encoding, value: &[u8]) -> Form {
         match space {
             Space::Items(_) | Space::Lists(_) => Form::Json,
-            Space::Kv if encoding != Encoding::Identity || value.len() > VALUE_COPY_BYTES_MAX => Form::Base64,
-            Space::Kv if std::str::from_utf8(value).is_ok() => Form::Text,
-            Space::Kv => Form::Base64,
+            Space::Kv | Space::Database(_) => {
+                let is_plain = encoding == Encoding::Identity && value.len() <= VALUE_COPY_BYTES_MAX;
+                let is_text = is_plain && std::str::from_utf8(value).is_ok();
+                if is_text { Form::Text } else { Form::Base64 }
+            }
         }
     }
 
@@ -75,15 +79,24 @@ pub(super) fn write_head(out: &mut Vec<u8>, unix_seconds: u64, entries: u64) {
 
 /// Writes the last line.
 pub(super) fn write_end(out: &mut Vec<u8>, counts: &Counts) {
-    let Counts { apps, keys, items, lists } = counts;
-    let line =
-        format!("{{\"end\":{{\"apps\":{apps},\"keys\":{keys},\"items\":{items},\"lists\":{lists}}}}}\n");
+    let Counts { apps, databases, keys, items, lists, records } = counts;
+    let line = format!(
+        "{{\"end\":{{\"apps\":{apps},\"databases\":{databases},\"keys\":{keys},\"items\":{items},\
+         \"lists\":{lists},\"records\":{records}}}}}\n"
+    );
     out.extend_from_slice(line.as_bytes());
 }
 
 /// Writes the line of an app.
 pub(super) fn write_app(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b"{\"app\":");
+    json::write_text(out, name);
+    out.extend_from_slice(b"}\n");
+}
+
+/// Writes the line of a database.
+pub(super) fn write_database(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b"{\"database\":");
     json::write_text(out, name);
     out.extend_from_slice(b"}\n");
 }
@@ -96,15 +109,16 @@ pub(super) fn write_before_value(
     about: &About<'_>,
     form: Form,
 ) {
-    let (app, name, name_base64): (_, &[u8], &[u8]) = match space {
+    let (whose, name, name_base64): (Option<(&[u8], _)>, &[u8], &[u8]) = match space {
         Space::Kv => (None, b"\"key\":", b"\"key_base64\":"),
-        Space::Items(app) => (Some(app), b"\"item\":", b"\"item_base64\":"),
-        Space::Lists(app) => (Some(app), b"\"list\":", b"\"list_base64\":"),
+        Space::Database(name) => (Some((b"\"database\":", name)), b"\"key\":", b"\"key_base64\":"),
+        Space::Items(app) => (Some((b"\"app\":", app)), b"\"item\":", b"\"item_base64\":"),
+        Space::Lists(app) => (Some((b"\"app\":", app)), b"\"list\":", b"\"list_base64\":"),
     };
     out.push(b'{');
-    if let Some(app) = app {
-        out.extend_from_slice(b"\"app\":");
-        json::write_text(out, app);
+    if let Some((kind, name)) = whose {
+        out.extend_from_slice(kind);
+        json::write_text(out, name);
         out.push(b',');
     }
     write_bytes(out, name, name_base64, key);
@@ -178,6 +192,8 @@ pub(super) enum Line<'l> {
     Nothing,
     /// An app.
     App(Cow<'l, str>),
+    /// A database.
+    Database(Cow<'l, str>),
     /// An entry.
     Entry(Box<Entry<'l>>),
 }
@@ -223,16 +239,23 @@ pub(super) fn read(text: &[u8]) -> Result<Line<'_>, Why> {
         Some(json::Value::Text(name)) if administer::is_name(&name) => Some(name),
         Some(_) => return Err("app is the name of an app"),
     };
+    let database = match object.member("database") {
+        None => None,
+        Some(json::Value::Text(name)) if (1..=KEY_BYTES_MAX).contains(&name.len()) => Some(name),
+        Some(_) => return Err("database is the name of one"),
+    };
     let names = [
         bytes(&object, "key", "key_base64")?,
         bytes(&object, "item", "item_base64")?,
         bytes(&object, "list", "list_base64")?,
     ];
-    let (space, key) = match (app, names) {
-        (Some(app), [None, None, None]) => return Ok(Line::App(app)),
-        (None, [Some(key), None, None]) => (Space::Kv, key),
-        (Some(app), [None, Some(key), None]) => (Space::Items(app), key),
-        (Some(app), [None, None, Some(key)]) => (Space::Lists(app), key),
+    let (space, key) = match (app, database, names) {
+        (Some(app), None, [None, None, None]) => return Ok(Line::App(app)),
+        (None, Some(name), [None, None, None]) => return Ok(Line::Database(name)),
+        (None, None, [Some(key), None, None]) => (Space::Kv, key),
+        (None, Some(name), [Some(key), None, None]) => (Space::Database(name), key),
+        (Some(app), None, [None, Some(key), None]) => (Space::Items(app), key),
+        (Some(app), None, [None, None, Some(key)]) => (Space::Lists(app), key),
         _ => return Err("it has neither a key, nor an app with an item or a list"),
     };
     match key.len() {
@@ -249,6 +272,12 @@ fn entry<'l>(
 ) -> Result<Entry<'l>, Why> {
     let value = match &space {
         Space::Kv => bytes(object, "value", "base64")?,
+        Space::Database(_) => {
+            if std::str::from_utf8(&key).is_err() {
+                return Err("the key of a database is UTF-8");
+            }
+            bytes(object, "value", "base64")?
+        }
         Space::Items(_) => {
             if std::str::from_utf8(&key).is_err() {
                 return Err("the key of an item is UTF-8");
@@ -292,7 +321,7 @@ fn entry<'l>(
 /// Whether bytes are what a value in this space must be.
 pub(super) fn check_value<N>(space: &Space<N>, value: &[u8]) -> Result<(), Why> {
     match space {
-        Space::Kv => Ok(()),
+        Space::Kv | Space::Database(_) => Ok(()),
         Space::Items(_) => match primitive::end_of(value, 0) {
             Ok(end) if end == value.len() => Ok(()),
             _ => Err("json is a string, a number, a boolean or null"),

@@ -8,10 +8,12 @@
 //! |---|---|
 //! | `{"lucid":"dump","version":1,"created_at":"…","entries":N}` | the first: about so many entries follow |
 //! | `{"app":"web"}` | an app of the light family |
+//! | `{"database":"notes"}` | a database |
 //! | `{"key":"k",…,"value":"text"}` | a key of `/api/kv` |
 //! | `{"app":"web","item":"k",…,"json":12.50}` | an item, its value the JSON that was written |
 //! | `{"app":"web","list":"k",…,"values":[1,"a"]}` | a list, in its order |
-//! | `{"end":{"apps":N,"keys":N,"items":N,"lists":N}}` | the last: how many of each there are |
+//! | `{"database":"notes","key":"k",…,"value":"text"}` | a key of a database, its value as the node keeps it |
+//! | `{"end":{"apps":N,"databases":N,"keys":N,"items":N,"lists":N,"records":N}}` | the last: how many of each there are; records are the keys of databases |
 //!
 //! Where `…` stands, these may, each left out when there is nothing to say:
 //!
@@ -41,7 +43,8 @@
 //! it exactly once, as it was at one moment between the two; what was answered before the dump began and
 //! was not changed since is in it as it was answered. What is written, removed or expires meanwhile is in it
 //! as it was before, as it is after, or, if it was not there at one of the two, not at all. An entry is never
-//! half of one state and half of another, a list neither. An app that is made meanwhile is not in it.
+//! half of one state and half of another, a list neither. An app or database that is made meanwhile is not in
+//! it, nor is what a database holds that is emptied meanwhile.
 //!
 //! # What a restore does
 //!
@@ -68,9 +71,11 @@ pub const VERSION: u64 = 1;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     apps: u64,
+    databases: u64,
     keys: u64,
     items: u64,
     lists: u64,
+    records: u64,
 }
 
 impl Counts {
@@ -79,5 +84,7 @@ impl Counts {
         self.keys += other.keys;
         self.items += other.items;
         self.lists += other.lists;
+        self.databases += other.databases;
+        self.records += other.records;
     }
 }

@@ -1,8 +1,8 @@
 //! Lines of a dump on their way in: read as a whole, then written like any other write.
 //!
 //! The body is gone through twice, in slices of a turn: first every line is read and forgotten, so that
-//! nothing is written when one of them cannot be taken; then the apps that the lines name are found or
-//! made; then the lines are read again, one by one, as they are handed out to the cores that own their keys.
+//! nothing is written when one of them cannot be taken; then the apps and databases that the lines name are
+//! found or made; then the lines are read again, one by one, as they are handed out to the cores that own their keys.
 //! Nothing of the body is kept beside it but the line at hand.
 
 use std::any::Any;
@@ -19,6 +19,7 @@ use crate::op::{
 };
 use crate::shard::{Bytes, ListAction, ListOutcome, ListTask, Values};
 
+use super::super::databases::change;
 use super::super::gather::{PIECES_MAX, Piece, Work};
 use super::super::message::{LineTrouble, Problem};
 use super::super::{Api, administer, kv};
@@ -35,8 +36,8 @@ pub(in super::super) struct Restore {
     entry: Option<Vec<u8>>,
     settings: Settings,
     stage: Stage,
-    /// The apps that the lines name, and their numbers once they are known.
-    apps: BTreeMap<Box<str>, Option<u32>>,
+    /// The apps and databases that the lines name, and their numbers once they are known.
+    owners: BTreeMap<Owner, Option<u32>>,
     cursor: Cursor,
     /// Bytes of the body that may still be gone through in this turn.
     budget: usize,
@@ -46,6 +47,13 @@ pub(in super::super) struct Restore {
     asker: Arc<()>,
     counts: Counts,
     refused: Option<Problem>,
+}
+
+/// Whose an entry is, if it is not a key of `/api/kv`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    App(Box<str>),
+    Database(Box<str>),
 }
 
 #[derive(Debug)]
@@ -177,7 +185,7 @@ impl Api {
             entry,
             settings,
             stage: Stage::Reading,
-            apps: BTreeMap::new(),
+            owners: BTreeMap::new(),
             cursor: Cursor::default(),
             budget: 0,
             outstanding: 0,
@@ -245,20 +253,20 @@ impl Restore {
 
     fn check(&mut self, range: Range<usize>) -> Result<(), LineTrouble> {
         let line = read(&self.body, &self.entry, range).map_err(LineTrouble::Invalid)?;
-        let app = match line {
+        let owner = match line {
             Line::Nothing => return Ok(()),
-            Line::App(name) => name,
+            Line::App(name) => Owner::App(name.into()),
+            Line::Database(name) => Owner::Database(name.into()),
             Line::Entry(entry) => {
                 self.settings.check(&entry)?;
                 match entry.space {
                     Space::Kv => return Ok(()),
-                    Space::Items(app) | Space::Lists(app) => app,
+                    Space::Items(app) | Space::Lists(app) => Owner::App(app.into()),
+                    Space::Database(name) => Owner::Database(name.into()),
                 }
             }
         };
-        if !self.apps.contains_key(&*app) {
-            self.apps.insert(app.into(), None);
-        }
+        self.owners.entry(owner).or_default();
         Ok(())
     }
 
@@ -275,10 +283,13 @@ impl Restore {
         match self.stage {
             Stage::Reading => return None,
             Stage::Apps if self.outstanding > 0 => return None,
-            Stage::Apps => match self.apps.iter().find(|(_, number)| number.is_none()) {
-                Some((name, _)) => {
+            Stage::Apps => match self.owners.iter().find(|(_, number)| number.is_none()) {
+                Some((owner, _)) => {
                     self.outstanding += 1;
-                    return Some(administer::restore_app(name.clone()));
+                    return Some(match owner {
+                        Owner::App(name) => administer::restore_app(name.clone()),
+                        Owner::Database(name) => change::ensure(name.clone()),
+                    });
                 }
                 None => self.stage = Stage::Writing,
             },
@@ -293,11 +304,13 @@ impl Restore {
                 self.counts.expired += 1;
                 continue;
             }
-            let app = |name: &str| self.apps.get(name).copied().flatten();
+            let number = |owner: Owner| self.owners.get(&owner).copied().flatten();
+            let app = |name: &str| number(Owner::App(name.into()));
             let namespace = match &entry.space {
                 Space::Kv => Some(Namespace::KV),
                 Space::Items(name) => app(name).map(Namespace::items),
                 Space::Lists(name) => app(name).map(Namespace::lists),
+                Space::Database(name) => number(Owner::Database((&**name).into())).map(Namespace::database),
             };
             let Some(namespace) = namespace else { continue };
             let is_list = matches!(entry.space, Space::Lists(_));
@@ -348,13 +361,17 @@ impl Restore {
         Piece { index, shard, work: Work::Operation(operation) }
     }
 
-    /// Brings back the number of an app.
+    /// Brings back the number of an app or a database.
     pub fn accept_app(&mut self, errand: Box<dyn Any + Send>) {
         self.outstanding -= 1;
         // They are asked for one by one, in their order.
-        let waiting = self.apps.values_mut().find(|number| number.is_none());
-        match (administer::restored_app(errand), waiting) {
-            (Ok(found), Some(number)) => *number = Some(found),
+        let waiting = self.owners.iter_mut().find(|(_, number)| number.is_none());
+        let found = match &waiting {
+            Some((Owner::Database(_), _)) => change::ensured(errand),
+            _ => administer::restored_app(errand),
+        };
+        match (found, waiting) {
+            (Ok(found), Some((_, number))) => *number = Some(found),
             (Err(problem), _) => self.refused = Some(problem),
             (Ok(_), None) => {}
         }

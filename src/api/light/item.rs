@@ -7,24 +7,39 @@ use crate::limits::ANSWER_COPY_BYTES_MAX;
 use crate::op::{Action, Condition, Encoding, Expiry, Namespace, Operation, Outcome, Payload};
 
 use super::super::message::Problem;
-use super::super::{Api, Call, KeyCall, Tail, Task, Verb, json, kv, patch};
+use super::super::{Api, Call, GatherCall, KeyCall, Tail, Task, Verb, json, kv, patch};
 use super::body::{Fields, Reader};
 use super::{App, ItemVerb, LightVerb, absent, begin, check_key};
 
 /// Where key and value are in the body of a write, with their quotes, and what becomes of it.
 #[derive(Clone, Copy, Debug)]
-pub struct ItemText {
-    key: Span,
-    value: Span,
-    ttl: Option<u32>,
+pub struct EntryText {
+    pub(in super::super) key: Span,
+    pub(in super::super) value: Span,
+    pub(in super::super) ttl: Option<u32>,
 }
 
 /// Longest body that goes the short way.
 const SHORT_BODY_BYTES_MAX: usize = 8 * 1_024;
 
 impl Api {
-    /// Has a write whose body is short and plain go the short way, now that the body is here.
-    pub fn shorten(&self, call: &mut Call, body: &[u8]) {
+    /// Has a request whose body is short and plain go the short way, now that the body is here.
+    ///
+    /// # Errors
+    /// When there is something wrong with it.
+    pub fn shorten(&self, call: &mut Call, about: (&Request, &[u8]), body: &mut [u8]) -> Result<(), Problem> {
+        match call {
+            Call::Gather(GatherCall { task: Task::Light(..), .. }) => self.shorten_item(call, body),
+            Call::Gather(GatherCall { task: Task::Database(verb, _), .. }) => {
+                let verb = *verb;
+                return self.shorten_database(call, verb, about, body);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn shorten_item(&self, call: &mut Call, body: &[u8]) {
         let Call::Gather(gather) = call else { return };
         let Task::Light(LightVerb::Item(ItemVerb::Write), App::Known(number)) = gather.task else { return };
         if body.len() > SHORT_BODY_BYTES_MAX {
@@ -238,7 +253,7 @@ impl Shown<'_> {
 
 /// Reads a body that has nothing unusual: its key stands for itself, its value is a primitive. What does
 /// is read again on the long way, which says what is wrong with it.
-fn plain_item(body: &[u8]) -> Option<(ItemText, &[u8])> {
+fn plain_item(body: &[u8]) -> Option<(EntryText, &[u8])> {
     let mut reader = Reader::new();
     let true = reader.read(body, usize::MAX).ok()? else { return None };
     let Fields { key, value, ttl, .. } = reader.fields().ok()?;
@@ -255,7 +270,7 @@ fn plain_item(body: &[u8]) -> Option<(ItemText, &[u8])> {
         Some(ttl) => Some(patch::seconds(&body[ttl])?),
         None => None,
     };
-    Some((ItemText { key: Span::within(key), value: Span::within(value), ttl }, characters))
+    Some((EntryText { key: Span::within(key), value: Span::within(value), ttl }, characters))
 }
 
 /// Reads a time-to-live: a number of seconds, or a string that is one; `null` is none.

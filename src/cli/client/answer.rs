@@ -22,6 +22,9 @@ const MESSAGE_BYTES_MAX: u64 = 64 * 1_024;
 /// What a node says of an API key or an app that it does not know.
 const NO_SUCH_CREDENTIAL: [&str; 2] = ["There is no such API key.", "There is no such app."];
 
+/// What it says when it is asked for something else than it serves.
+const NO_SUCH_PATH: &str = "There is nothing at this path.";
+
 /// What it says when it has no room for another.
 const CREDENTIALS_FULL: &str = "There is no room for more API keys and apps.";
 
@@ -47,6 +50,9 @@ pub struct Message {
     /// The same of a family that has an envelope.
     #[serde(default)]
     error: Option<Enveloped>,
+    /// It comes from another family than kv.
+    #[serde(skip)]
+    is_foreign: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,11 +89,18 @@ impl Answer {
 
     /// The sentence that the node says. An answer that says nothing gives empty ones.
     pub fn message(self) -> Message {
+        // The databases answer in sentences.
+        let is_plain = self.field("Content-Type").is_some_and(|kind| kind.starts_with("text/plain"));
         let mut body = Vec::new();
         let read = self.into_reader().take(MESSAGE_BYTES_MAX).read_to_end(&mut body);
+        if is_plain {
+            let message = String::from_utf8_lossy(&body).trim().replace('\n', " ");
+            return Message { message, is_foreign: true, ..Message::default() };
+        }
         let mut message: Message =
             read.ok().and_then(|_| serde_json::from_slice(&body).ok()).unwrap_or_default();
         if let Some(error) = message.error.take() {
+            message.is_foreign = true;
             (message.code, message.message) = (error.code, error.message);
         }
         message
@@ -130,12 +143,15 @@ impl Answer {
                 Failure::new(Exit::Absent, format!("{key}: {said}"))
                     .and("lucid key list and lucid app list show the ids there are")
             }
+            404 if message.is_foreign && message.message != NO_SUCH_PATH => {
+                Failure::new(Exit::Absent, format!("{key}: {said}"))
+            }
             404 | 405 => {
                 Failure::new(Exit::Failed, format!("what answers at {url} is no Lucid node: {said}"))
                     .and("check the URL: --url or LUCID_URL names the node itself, without /api")
             }
-            // Nothing holds the key; or an app's name is taken, or the app is the one that stays.
-            409 if matches!(&*message.code, "not_locked" | "CONFLICT") => {
+            // Nothing holds the key; or a name is taken, or the app is the one that stays.
+            409 if message.is_foreign || message.code == "not_locked" => {
                 Failure::new(Exit::Conflict, format!("{key}: {said}"))
             }
             409 => Failure::new(Exit::Conflict, format!("{key}: {said}"))
@@ -184,6 +200,11 @@ fn unauthorized(node: &Node) -> Failure {
         None => Failure::new(Exit::Refused, format!("the node at {url} wants a token, and none was given"))
             .and("export LUCID_TOKEN with the one that `lucid init` or `lucid server` showed, or with one of your own:")
             .and("export LUCID_TOKEN=$(lucid token issue)"),
+        Some(token) if token.is_password => {
+            let from = escaped(&token.origin);
+            Failure::new(Exit::Refused, format!("the node at {url} does not take the password of {from}"))
+                .and("it is not the one of `lucid api`, or of databases.password in the node's file")
+        }
         Some(token) => {
             Failure::new(Exit::Refused, format!("the node at {url} does not take the token of {}", escaped(&token.origin)))
                 .and("it has expired, or was signed with another secret than the node's: lucid token inspect")

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::family::{FamilyArgs, Place};
 use super::node::{Node, Payload};
 use super::{KeyArgs, NodeArgs, WriteArgs, output, patch};
 use crate::cli::failure::Failure;
@@ -23,11 +24,17 @@ pub struct DeleteArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    family: FamilyArgs,
+    #[command(flatten)]
     node: NodeArgs,
 }
 
 /// Removes the key.
 pub fn run(args: &DeleteArgs) -> Result<ExitCode, Failure> {
+    let of_kv = [("--output", args.output.is_some()), args.conditions.first()];
+    if let Some(family) = args.family.family(&of_kv)? {
+        return Place::new(family, &args.node)?.delete(&args.key, args.json);
+    }
     let (key, node) = (args.key.bytes()?, Node::new(&args.node)?);
     let mut fields = args.conditions.fields();
     fields.extend(args.output.iter().map(|_| ("Prefer", "return=representation".into())));

@@ -10,6 +10,7 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use super::answer::Answer;
+use super::family::{FamilyArgs, Place, SealArgs};
 use super::node::{Node, Payload};
 use super::output::{save, show, write};
 use super::{KeyArgs, NodeArgs, entity_tag};
@@ -30,11 +31,20 @@ pub struct GetArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    family: FamilyArgs,
+    #[command(flatten)]
+    seal: SealArgs,
+    #[command(flatten)]
     node: NodeArgs,
 }
 
 /// Reads the value.
 pub fn run(args: &GetArgs) -> Result<ExitCode, Failure> {
+    let of_kv = [("--if-none-match", args.if_none_match.is_some())];
+    if let Some(family) = args.family.family(&of_kv)? {
+        let place = Place::new(family, &args.node)?;
+        return place.get(&args.key, &args.seal, args.output.as_deref(), args.json);
+    }
     let (key, node) = (args.key.bytes()?, Node::new(&args.node)?);
     let fields: Vec<_> = args.if_none_match.iter().map(|tag| ("If-None-Match", entity_tag(tag))).collect();
     let answer = node.call_key("GET", &key, "", &fields, Payload::Absent)?;

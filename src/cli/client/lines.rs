@@ -21,9 +21,11 @@ pub struct Tally {
 #[derive(Clone, Copy, Debug, Deserialize)]
 struct End {
     apps: u64,
+    databases: u64,
     keys: u64,
     items: u64,
     lists: u64,
+    records: u64,
 }
 
 /// Why lines are no whole dump.
@@ -75,10 +77,10 @@ impl Tally {
 
     /// Whether a whole dump was seen.
     pub fn end(&self) -> Result<(), Trouble> {
-        let Some(End { apps, keys, items, lists }) = self.end else {
+        let Some(End { apps, databases, keys, items, lists, records }) = self.end else {
             return Err(if self.begun { Trouble::Cut(self.lines) } else { Trouble::NoHead });
         };
-        let counted = apps + keys + items + lists;
+        let counted = apps + databases + keys + items + lists + records;
         if counted == self.told { Ok(()) } else { Err(Trouble::Miscounted(self.told, counted)) }
     }
 }
@@ -86,10 +88,23 @@ impl Tally {
 /// What a whole dump holds, in words.
 impl fmt::Display for Tally {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(End { apps, keys, items, lists }) = self.end else { return write!(out, "a part of a dump") };
+        let Some(End { apps, databases, keys, items, lists, records }) = self.end else {
+            return write!(out, "a part of a dump");
+        };
         let of =
             |count: u64, one: &'static str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-        write!(out, "{}, {}, {}, {}", of(keys, "key"), of(items, "item"), of(lists, "list"), of(apps, "app"))
+        write!(
+            out,
+            "{}, {}, {}, {}",
+            of(keys, "key"),
+            of(items, "item"),
+            of(lists, "list"),
+            of(apps, "app")
+        )?;
+        match databases {
+            0 => Ok(()),
+            count => write!(out, ", {} with {}", of(count, "database"), of(records, "record")),
+        }
     }
 }
 
@@ -125,7 +140,8 @@ mod tests {
     }
 
     const HEAD: &str = "{\"lucid\":\"dump\",\"version\":1,\"entries\":1}\n";
-    const END: &str = "{\"end\":{\"apps\":0,\"keys\":1,\"items\":0,\"lists\":0}}\n";
+    const END: &str =
+        "{\"end\":{\"apps\":0,\"databases\":0,\"keys\":1,\"items\":0,\"lists\":0,\"records\":0}}\n";
     const KEY: &str = "{\"key\":\"a\",\"value\":\"b\"}\n";
 
     #[test]

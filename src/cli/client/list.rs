@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::io::Read;
 
+use super::family::{FamilyArgs, Place};
 use super::node::{Node, Payload};
 use super::output::{Reader, write};
 use super::{NodeArgs, key};
@@ -40,6 +41,8 @@ pub struct ListArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    family: FamilyArgs,
+    #[command(flatten)]
     node: NodeArgs,
 }
 
@@ -63,6 +66,11 @@ struct Entry {
 
 /// Lists the keys.
 pub fn run(args: &ListArgs) -> Result<ExitCode, Failure> {
+    if let Some(family) = args.family.family(&[("--long", args.long)])? {
+        let prefix = args.prefix.as_deref().unwrap_or_default().as_bytes();
+        let limit = args.limit.unwrap_or(u64::MAX);
+        return Place::new(family, &args.node)?.list(prefix, limit, args.json, args.encoded);
+    }
     let node = Node::new(&args.node)?;
     let prefix = key::percent_encoded(args.prefix.as_deref().unwrap_or_default().as_bytes());
     let mut left = args.limit.unwrap_or(u64::MAX);

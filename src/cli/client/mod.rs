@@ -1,10 +1,12 @@
-//! The verbs that talk to a running node: `get`, `put`, `delete`, `patch`, `list`, `key`, `app`, `dump`,
-//! `restore`.
+//! The verbs that talk to a running node: `get`, `put`, `delete`, `patch`, `list`, `execute`, `key`, `app`,
+//! `dump`, `restore`.
 //!
 //! A verb reads its arguments, makes one request ([`node`]; `list` makes one for each page, `restore` one for
 //! each slice) and shows
 //! the answer. Bytes of a value go to stdout or a file as they are; whatever is said beside them goes
 //! to stderr. A script can tell by the exit code what happened: 3 absent, 4 refused, 5 conflict.
+//!
+//! `get`, `put`, `delete` and `list` are about keys of kv, or of the other families ([`family`]).
 //!
 //! The token comes from the environment or a file, never from the command line, where every user of
 //! the machine could read it; it is never shown.
@@ -14,6 +16,8 @@ pub mod api_key;
 pub mod app;
 pub mod delete;
 pub mod dump;
+pub mod execute;
+pub mod family;
 pub mod get;
 mod key;
 mod lines;
@@ -73,6 +77,14 @@ pub struct WriteArgs {
 }
 
 impl WriteArgs {
+    /// A flag of these that is given, if one is.
+    fn first(&self) -> (&'static str, bool) {
+        match (&self.if_match, self.fencing_token) {
+            (None, token) => ("--fencing-token", token.is_some()),
+            (Some(_), _) => ("--if-match", true),
+        }
+    }
+
     /// The header fields that say so.
     fn fields(&self) -> Vec<(&'static str, String)> {
         let tag = self.if_match.as_deref().map(|tag| ("If-Match", entity_tag(tag)));

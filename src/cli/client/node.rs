@@ -6,11 +6,14 @@ use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use ureq::http::uri::{Authority, Uri};
 use ureq::http::{Request, header::HeaderValue};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector, DefaultConnector};
 use ureq::{Agent, SendBody, Timeout};
+use zeroize::Zeroizing;
 
 use super::answer::Answer;
 use super::trust::{self, TrustArgs};
@@ -48,6 +51,8 @@ pub struct Node {
 #[derive(Debug)]
 pub struct Token {
     secret: Secret,
+    /// It is the databases' password.
+    pub is_password: bool,
     /// `LUCID_TOKEN`, or the file's name.
     pub origin: String,
 }
@@ -109,6 +114,15 @@ impl Node {
             }
             None => node,
         })
+    }
+
+    /// The same for the databases, whose password goes before the token if there is one.
+    pub fn with_password(args: &NodeArgs) -> Result<Node, Failure> {
+        let mut node = Node::new(args)?;
+        if let Some(password) = password()? {
+            node.token = Some(password);
+        }
+        Ok(node)
     }
 
     /// Whether it is spoken to over TLS.
@@ -265,8 +279,11 @@ impl Node {
 impl Token {
     /// The value of `Authorization`, which nothing shows.
     pub fn field(&self) -> Result<HeaderValue, Failure> {
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", self.secret.expose()))
-            .map_err(|_| unusable(&self.origin))?;
+        let text = Zeroizing::new(match self.is_password {
+            true => format!("Basic {}", STANDARD.encode(format!(":{}", self.secret.expose()))),
+            false => format!("Bearer {}", self.secret.expose()),
+        });
+        let mut value = HeaderValue::from_str(&text).map_err(|_| unusable(&self.origin))?;
         value.set_sensitive(true);
         Ok(value)
     }
@@ -297,6 +314,41 @@ pub fn token(file: Option<&Path>) -> Result<Option<Token>, Failure> {
     path.map(|path| token_of_file(Path::new(&path))).transpose()
 }
 
+/// Finds the databases' password: `LUCID_PASSWORD`, the file of `LUCID_PASSWORD_FILE`.
+fn password() -> Result<Option<Token>, Failure> {
+    let given = |name: &str| std::env::var_os(name).filter(|text| !text.is_empty());
+    let (secret, origin) = match (given("LUCID_PASSWORD"), given("LUCID_PASSWORD_FILE")) {
+        (Some(text), _) => {
+            let origin = "LUCID_PASSWORD".to_owned();
+            let no_text = || Failure::new(Exit::Usage, "what LUCID_PASSWORD holds is not UTF-8");
+            (Secret::new(text.into_string().map_err(|_| no_text())?), origin)
+        }
+        (None, Some(path)) => {
+            let path = Path::new(&path);
+            (secret_of_file(path, "the password")?, path.display().to_string())
+        }
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(Token { secret, is_password: true, origin }))
+}
+
+/// The first line of a file.
+pub(super) fn secret_of_file(path: &Path, what: &str) -> Result<Secret, Failure> {
+    let mut text = Zeroizing::new(String::new());
+    let read =
+        fs::File::open(path).and_then(|file| file.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text));
+    read.map_err(|error| {
+        Failure::of_io(&error, format!("cannot read {what} from the file {}", path.display()))
+    })?;
+    let line = text.lines().next().unwrap_or_default();
+    match line.is_empty() {
+        true => {
+            Err(Failure::new(Exit::Usage, format!("the file {} begins with an empty line", path.display())))
+        }
+        false => Ok(Secret::new(line)),
+    }
+}
+
 fn token_of_file(path: &Path) -> Result<Token, Failure> {
     let shown = path.display().to_string();
     let mut bytes = Vec::new();
@@ -316,7 +368,7 @@ fn one_word(text: &str, origin: String) -> Result<Token, Failure> {
     let word = text.trim();
     let plain = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic());
     plain
-        .then(|| Token { secret: Secret::new(word), origin: origin.clone() })
+        .then(|| Token { secret: Secret::new(word), is_password: false, origin: origin.clone() })
         .ok_or_else(|| unusable(&origin))
 }
 

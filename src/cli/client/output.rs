@@ -65,6 +65,28 @@ fn copy(value: &mut impl Read) -> Result<(), Failure> {
     }
 }
 
+/// Copies text to stdout as it comes, and ends it with a line end.
+pub fn show_lines(mut text: impl Read) -> Result<(), Failure> {
+    let (mut step, mut last) = (vec![0; STEP_BYTES], b'\n');
+    loop {
+        match text.read(&mut step) {
+            Ok(0) => break,
+            Ok(count) => {
+                last = step[count - 1];
+                if write(&step[..count])? == Reader::Gone {
+                    return Ok(());
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(cut_off(&error)),
+        }
+    }
+    if last != b'\n' {
+        write(b"\n")?;
+    }
+    Ok(())
+}
+
 /// Whether bytes can be shown as they are.
 fn is_text(bytes: &[u8]) -> bool {
     let harmless = |character: char| !character.is_control() || "\n\r\t".contains(character);

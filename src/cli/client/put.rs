@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::family::{Family, FamilyArgs, Place, PutOptions, SealArgs};
 use super::node::{Node, Payload};
 use super::patch::{Done, show};
 use super::{KeyArgs, NodeArgs, WriteArgs, entity_tag, seconds};
@@ -32,7 +33,7 @@ pub struct PutArgs {
     /// Let it go after this time, such as 60, 10m or 1h
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     ttl: Option<u64>,
-    /// Keep this Content-Type with it
+    /// Keep this Content-Type with it; in an app or a database: json, if the value is JSON
     #[arg(long = "type", value_name = "TYPE")]
     content_type: Option<String>,
     /// Only if the key is not there
@@ -50,11 +51,30 @@ pub struct PutArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    family: FamilyArgs,
+    #[command(flatten)]
+    seal: SealArgs,
+    /// In the database: compress the value
+    #[arg(long, requires = "database", help_heading = "Other families")]
+    compress: bool,
+    /// In the list: add the values to those that are there
+    #[arg(long, requires = "lists", help_heading = "Other families")]
+    add: bool,
+    #[command(flatten)]
     node: NodeArgs,
 }
 
 /// Stores the value.
 pub fn run(args: &PutArgs) -> Result<ExitCode, Failure> {
+    let of_kv = [
+        ("--create", args.create),
+        ("--exists", args.exists),
+        ("--if-none-match", args.if_none_match.is_some()),
+        args.conditions.first(),
+    ];
+    if let Some(family) = args.family.family(&of_kv)? {
+        return elsewhere(args, family);
+    }
     let (key, node) = (args.key.bytes()?, Node::new(&args.node)?);
     let mut query: Vec<String> = args.ttl.iter().map(|ttl| format!("ttl={ttl}")).collect();
     query.extend(args.exists.then(|| "if=exists".into()));
@@ -90,6 +110,35 @@ pub fn run(args: &PutArgs) -> Result<ExitCode, Failure> {
         Some(etag) => format!("{what}, ETag {etag}"),
         None => what.to_owned(),
     })
+}
+
+/// Stores it in another family.
+fn elsewhere(args: &PutArgs, family: Family<'_>) -> Result<ExitCode, Failure> {
+    if let (Family::Database(_), Some(_)) = (family, args.ttl) {
+        let what =
+            "--ttl does not go with --database; set it afterwards: lucid execute EXPIRE NAME KEY SECONDS";
+        return Err(Failure::new(Exit::Usage, what));
+    }
+    let place = Place::new(family, &args.node)?;
+    let mut value = Vec::new();
+    let read = match (&args.value, &args.file) {
+        (Some(typed), _) if typed != "-" => {
+            value.extend_from_slice(typed.as_bytes());
+            Ok(0)
+        }
+        (_, Some(path)) if path != Path::new("-") => open(path)?.0.read_to_end(&mut value),
+        _ => io::stdin().lock().read_to_end(&mut value),
+    };
+    read.map_err(|error| Failure::of_io(&error, "cannot read the value"))?;
+    let options = PutOptions {
+        ttl: args.ttl,
+        content_type: args.content_type.as_deref(),
+        seal: &args.seal,
+        compress: args.compress,
+        add: args.add,
+        json: args.json,
+    };
+    place.put(&args.key, value, &options)
 }
 
 /// Opens a file; its length comes along where it has one.

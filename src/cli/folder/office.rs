@@ -18,9 +18,11 @@ use crate::clock::Clock;
 use crate::etag::Tags;
 use crate::http::parse_head;
 use crate::journal::{Folder, JournalConfig, OpenError, Opened, Record, Sync};
+use crate::limits::VALUE_COPY_BYTES_MAX;
 use crate::memory::Memory;
 use crate::op::{KeyHasher, Payload};
-use crate::shard::Health;
+use crate::shard::{Registry, Shard};
+use crate::store::{STORE_BYTES_MIN, Store, StoreConfig, WhenFull};
 
 /// What credentials may draw on when no configuration says otherwise: an eighth of it.
 const MEMORY_BYTES: u64 = 1 << 30;
@@ -31,6 +33,8 @@ pub struct Office {
     /// Gone once something was appended.
     opened: Option<Opened>,
     api: Api,
+    /// Empty: what is asked for is in the ledger.
+    shard: Shard,
     token: Zeroizing<String>,
 }
 
@@ -88,18 +92,29 @@ impl Office {
         let token = Zeroizing::new(root_token(secret.expose().as_bytes(), "lucid", wall_seconds));
         let no_randomness = |_| unusable("the system gives no random bytes");
         let trust = Trust::new(verifier).map_err(no_randomness)?;
-        let unread = |_| unusable("what the node kept of itself cannot be read by this version");
-        let trust = trust.restored(opened.ledger()).map_err(unread)?;
+        let unread = |why: &dyn fmt::Display| unusable(&format!("what the node kept of itself: {why}"));
+        let trust = trust.restored(opened.ledger()).map_err(|why| unread(&why))?;
         let memory = Memory::new(memory_bytes, 1, true)
             .map_err(|error| Failure::of_io(&error, "cannot have the memory"))?;
-        let mut ledger = Ledger::new(&trust, memory, 1, wall_seconds).map_err(no_randomness)?;
-        ledger.restore(opened.ledger()).map_err(unread)?;
-        let credentials: Vec<_> = ledger.credentials().cloned().collect();
+        let mut ledger = Ledger::new(&trust, memory.clone(), 1, wall_seconds).map_err(no_randomness)?;
+        ledger.restore(opened.ledger()).map_err(|why| unread(&why))?;
+        let credentials = ledger.credentials();
+        let mut registry = Registry::new(memory, 1);
+        let databases = registry.restore(opened.ledger()).map_err(|why| unread(&why))?;
+        let (hasher, tags) = (KeyHasher::random(), Tags::new(opened.boot_id()));
+        let config = StoreConfig {
+            memory_bytes: STORE_BYTES_MIN,
+            value_bytes_max: VALUE_COPY_BYTES_MAX,
+            when_full: WhenFull::Reject,
+        };
+        let store = Store::new(config, hasher.clone())
+            .map_err(|error| Failure::of_io(&error, "cannot have the memory"))?;
         let mut api = Api::new(ApiConfig {
             trust,
             brake: None,
-            hasher: KeyHasher::random(),
-            tags: Tags::new(opened.boot_id()),
+            restricted: Arc::default(),
+            hasher,
+            tags,
             shards: 1,
             value_bytes_max: 1 << 20,
             request_bytes_max: 1 << 20,
@@ -110,7 +125,9 @@ impl Office {
         });
         api.tick(wall_seconds);
         api.learn(&credentials);
-        Ok(Office { folder, opened: Some(opened), api: api.with_ledger(ledger), token })
+        let api = api.with_ledger(ledger, registry);
+        drop(databases);
+        Ok(Office { folder, opened: Some(opened), api, shard: Shard::new(store, tags), token })
     }
 
     /// The folder.
@@ -140,7 +157,7 @@ impl Office {
                     while let Some(piece) = gather.next() {
                         match piece.work {
                             Work::Errand(mut errand) => {
-                                self.api.perform(&mut *errand, Health::Good);
+                                self.api.perform(&mut *errand, &mut self.shard);
                                 gather.accept_errand(errand);
                             }
                             Work::Empty(_) => gather.accept_emptied(),

@@ -6,11 +6,12 @@
 
 use std::io::{self, IoSlice};
 
-use super::{Connection, Intake, Life, Stage, State};
-use crate::api::{Call, Decoded, Gather, Problem, Tail, Work, Wrote};
+use super::{Connection, Intake, Life, Proof, Stage, State};
+use crate::api::{Call, Decoded, Flow, Gather, Problem, Tail, Work, Wrote};
 use crate::http::{Method, Request, Version, response};
 use crate::memory::Reservation;
-use crate::net::core::{Core, Errand};
+use crate::net::core::{Core, Task};
+use crate::net::helper::Done;
 use crate::net::output::{Backlog, Written};
 use crate::net::socket::Socket;
 use crate::shard::{Job, Ticket};
@@ -161,8 +162,9 @@ impl Connection {
                     let gathered = core.api.gather(request, head, call, payload);
                     match gathered.and_then(|gather| gather.with_room(&core.memory)) {
                         Ok(gather) => {
-                            // Who knows no chunks knows the end by the connection's.
-                            slot.close |= gather.is_stream() && request.version == Version::Http10;
+                            // Of what may be longer than is known, there the end is that of the connection.
+                            slot.close |= gather.ends_with_connection(request)
+                                || gather.is_stream() && request.version == Version::Http10;
                             slot.state = State::Gathering(gather);
                             continue;
                         }
@@ -189,7 +191,17 @@ impl Connection {
                             return Ok(());
                         }
                     } else if !gather.is_done() {
-                        return Ok(());
+                        match gather.flow(&mut core.api, request, head, close, scratch) {
+                            Flow::Waits => return Ok(()),
+                            Flow::Broken => return Err(io::ErrorKind::OutOfMemory.into()),
+                            Flow::Sends(tail, room) => {
+                                send(&mut self.stream, &mut self.backlog, scratch, tail)?;
+                                if let (Some(backlog), Some(room)) = (&mut self.backlog, room) {
+                                    backlog.hold(room);
+                                }
+                                continue;
+                            }
+                        }
                     }
                     let State::Gathering(gather) = std::mem::replace(&mut slot.state, State::Ready) else {
                         unreachable!("matched above")
@@ -295,9 +307,31 @@ impl Connection {
         core.mesh.recycle(job);
     }
 
-    /// A helper thread has decoded the value that the front of the queue waits for. Without room for
-    /// it the client is told to come again, unless it is the last it will hear of these bytes.
-    pub fn decoded(&mut self, ticket: Ticket, decoded: Decoded, core: &Core) {
+    /// A helper thread has done what the front of the queue waits for.
+    pub fn helped(&mut self, ticket: Ticket, done: Done, core: &Core) {
+        match done {
+            Done::Decoded(decoded) => self.decoded(ticket, decoded, core),
+            Done::Chore(made) => {
+                if self.proof == Proof::Awaited
+                    && let Some(is_right) = made.downcast_ref::<bool>()
+                {
+                    self.proof = if *is_right { Proof::None } else { Proof::Failed };
+                    self.partial = false;
+                    return;
+                }
+                if let Some(slot) = self.queue.as_mut().and_then(|queue| queue.front_mut())
+                    && ticket.request == self.front
+                    && let State::Gathering(gather) = &mut slot.state
+                {
+                    gather.accept_chore(made, &core.memory);
+                }
+            }
+        }
+    }
+
+    /// A value is decoded. Without room for it the client is told to come again, unless it is the last it
+    /// will hear of these bytes.
+    fn decoded(&mut self, ticket: Ticket, decoded: Decoded, core: &Core) {
         if let Some(slot) = self.queue.as_mut().and_then(|queue| queue.front_mut())
             && ticket.request == self.front
             && matches!(slot.state, State::Decoding)
@@ -391,25 +425,33 @@ fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) -> bool {
                 let mut job = core.mesh.job();
                 job.ask_errand(ticket, export);
                 if is_local {
-                    core.scans.push_back(Errand { asker: owner, job, gate: 0 });
+                    core.scans.push_back(Task { asker: owner, job, gate: 0 });
                 } else {
                     core.mesh.ask(owner, job);
                 }
             }
-            Work::Errand(mut errand) if is_local => {
-                core.perform(&mut *errand);
-                gather.accept_errand(errand);
-            }
             Work::Errand(errand) => {
                 let mut job = core.mesh.job();
                 job.ask_errand(ticket, errand);
-                core.mesh.ask(owner, job);
+                if !is_local {
+                    core.mesh.ask(owner, job);
+                } else if let Some(mut job) = core.run_errand(owner, job) {
+                    if let Some(errand) = job.take_errand() {
+                        gather.accept_errand(errand);
+                    }
+                    core.mesh.recycle(job);
+                }
             }
+            Work::Here(mut errand) => {
+                core.perform(&mut *errand);
+                gather.accept_errand(errand);
+            }
+            Work::Chore(chore) => core.helper.chore(chore, ticket),
             Work::Scan(namespace, scan, asker) => {
                 let mut job = core.mesh.job();
                 job.ask_scan(ticket, namespace, scan, asker);
                 if is_local {
-                    core.scans.push_back(Errand { asker: owner, job, gate: 0 });
+                    core.scans.push_back(Task { asker: owner, job, gate: 0 });
                 } else {
                     core.mesh.ask(owner, job);
                 }

@@ -5,13 +5,14 @@
 
 use std::io;
 
-use super::{Connection, Deadline, Intake, Life, Slot, Stage, State};
+use super::{Connection, Deadline, Intake, Life, Proof, Slot, Stage, State};
 use crate::api::{Call, Problem};
 use crate::http::{BodyDecoder, Framing, Request, parse_head};
 use crate::limits::{BLOCK_BYTES, CONNECTION_HOPS_MAX, DRAIN_BYTES_MAX, SMALL_BLOCK_BYTES};
 use crate::net::body::{Body, Upload, UploadError};
 use crate::net::core::Core;
 use crate::op::KeyHasher;
+use crate::shard::Ticket;
 
 /// Bytes of an upload read in one turn, so that a fast sender cannot starve the others.
 const UPLOAD_BYTES_PER_TURN: usize = 512 * 1_024;
@@ -131,7 +132,7 @@ impl Connection {
             let is_full = self.waiting_requests() >= CONNECTION_HOPS_MAX;
             let more = match &mut self.intake {
                 // A body is taken all the same: its request is in the queue already.
-                Intake::Head if is_full => return,
+                Intake::Head if is_full || self.proof == Proof::Awaited => return,
                 Intake::Head => self.parse_head(core, id),
                 Intake::InBlock { body_at, length } => {
                     let end = *body_at + *length;
@@ -215,7 +216,26 @@ impl Connection {
         self.deadline = Deadline::Idle;
         match admitted {
             Ok(call) => self.admitted(request, call, core, id),
+            Err(Problem::PasswordUnproven) if self.proof == Proof::None => {
+                let head = &input[..usize::from(request.head_len)];
+                match core.api.proof(&request, head) {
+                    // The head stays where it is, and is read again when it is known.
+                    Some(chore) => {
+                        let ticket =
+                            Ticket { connection: id, generation: self.generation, ..Ticket::default() };
+                        core.helper.chore(chore, ticket);
+                        (self.proof, self.partial) = (Proof::Awaited, true);
+                        return false;
+                    }
+                    None => self.rejected(request, Problem::Busy, core),
+                }
+            }
             Err(problem) => {
+                let problem = match problem {
+                    Problem::PasswordUnproven => Problem::PasswordWrong,
+                    problem => problem,
+                };
+                self.proof = Proof::None;
                 let stream = &mut self.stream;
                 let address = || stream.system_mut().peer_addr().ok().map(|peer| peer.ip());
                 let problem = core.api.brake(problem, address, core.now);
@@ -274,7 +294,9 @@ impl Connection {
             // All of it came with its head.
             Some(bytes) if is_in_block && body_at + bytes as u32 <= self.end => {
                 slot.body = Body::InBlock { at: body_at, length: bytes as u32 };
-                slot.state = self.destination(&call, core);
+                let mut call = call;
+                slot.state = self.shorten(&slot.request, slot.at, &mut call, &slot.body, core);
+                slot.call = Some(call);
                 self.start = body_at + bytes as u32;
                 self.push(slot, core);
                 self.settled(close, core, id);
@@ -393,10 +415,9 @@ impl Connection {
         self.intake = Intake::Head;
         self.continue_due = false;
         let Some(mut call) = self.queue.as_mut().and_then(|queue| queue.back_mut()?.call) else { return };
-        if let (Body::InBlock { .. }, Call::Gather(_), Some(block)) = (&body, &call, self.block.as_deref()) {
-            core.api.shorten(&mut call, body.payload(block).bytes());
-        }
-        let state = self.destination(&call, core);
+        let Some(slot) = self.queue.as_ref().and_then(|queue| queue.back()) else { return };
+        let (request, at) = (slot.request, slot.at);
+        let state = self.shorten(&request, at, &mut call, &body, core);
         let Some(slot) = self.queue.as_mut().and_then(|queue| queue.back_mut()) else { return };
         slot.call = Some(call);
         slot.body = body;
@@ -405,11 +426,31 @@ impl Connection {
         self.settled(close, core, id);
     }
 
+    /// Has a request with a short body go the short way if there is one, and says what it waits for. Behind
+    /// one that concerns several cores it does not: that may change what there is.
+    #[inline]
+    fn shorten(&mut self, request: &Request, at: u32, call: &mut Call, body: &Body, core: &Core) -> State {
+        if let (Body::InBlock { at: body_at, length }, Call::Gather(_), true, Some(block)) =
+            (body, &call, self.only_keys, self.block.as_deref_mut())
+        {
+            let (head, behind) = block.split_at_mut(*body_at as usize);
+            let head = &head[at as usize..][..usize::from(request.head_len)];
+            let body = &mut behind[..*length as usize];
+            if let Err(problem) = core.api.shorten(call, (request, head), body) {
+                return State::Refused(problem);
+            }
+        }
+        self.destination(call, core)
+    }
+
     /// What a request that is all here waits for. One for another core is held back, if only until
     /// it is in the queue.
     #[inline]
     fn destination(&mut self, call: &Call, core: &Core) -> State {
-        let Call::Key(call) = call else { return State::Ready };
+        let Call::Key(call) = call else {
+            self.only_keys &= matches!(call, Call::Page(_));
+            return State::Ready;
+        };
         let owner = KeyHasher::owner(call.hash, core.mesh.reactors());
         if owner == core.mesh.me() {
             core.shard.prefetch_table(call.hash);

@@ -98,6 +98,16 @@ enum Intake {
     Closed,
 }
 
+/// How far a password is proven, when only its hash is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    None,
+    /// The helper thread is at it.
+    Awaited,
+    /// It was the wrong one.
+    Failed,
+}
+
 /// What became of a connection in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
@@ -121,8 +131,10 @@ pub struct Connection {
     scanned: usize,
     /// The fields of its last GET and of its last PUT.
     known: Option<Box<[Known; 2]>>,
-    /// The unparsed input is the beginning of a head.
+    /// The unparsed input is the beginning of a head, or a head that nobody is let in by yet.
     partial: bool,
+    /// Whether the password of that head is right.
+    proof: Proof,
     queue: Option<VecDeque<Slot>>,
     /// Number of the request at the front of the queue.
     front: u32,
@@ -131,6 +143,8 @@ pub struct Connection {
     asked: u32,
     /// Nothing but reads of keys was queued since the queue was last empty.
     only_reads: bool,
+    /// Nothing that concerns several cores was.
+    only_keys: bool,
     intake: Intake,
     /// `100 Continue` is owed to the request whose body is awaited.
     continue_due: bool,
@@ -193,11 +207,13 @@ impl Connection {
             scanned: 0,
             known: None,
             partial: false,
+            proof: Proof::None,
             queue: None,
             front: 0,
             held: 0,
             asked: 0,
             only_reads: true,
+            only_keys: true,
             intake: Intake::Head,
             continue_due: false,
             backlog: None,
@@ -320,7 +336,7 @@ impl Connection {
         }
         if let Some(queue) = self.queue.take_if(|queue| queue.is_empty()) {
             core.buffers.give_back_queue(queue);
-            self.only_reads = true;
+            (self.only_reads, self.only_keys) = (true, true);
         }
         if self.queue.is_none() {
             self.release_block(core);

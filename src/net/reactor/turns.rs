@@ -1,8 +1,9 @@
-//! What other cores ask for, and what takes several turns: listings and calls on lists, a slice each.
+//! What other cores and the helper thread bring, and what takes several turns: listings and calls on lists,
+//! a slice each, and changes that all cores follow.
 
-use super::{Core, Errand, Reactor, SCAN_ENTRIES_PER_TURN};
+use super::{Core, Reactor, SCAN_ENTRIES_PER_TURN, Task};
 use crate::api::{go_on, takes_turns};
-use crate::shard::Job;
+use crate::shard::{Budget, Job};
 
 impl Reactor {
     /// Executes what another core asked for, unless it writes and writes are not taken now, or would overtake
@@ -19,7 +20,7 @@ impl Reactor {
     /// Executes what another core asked for.
     pub(super) fn perform(&mut self, asker: usize, mut job: Box<Job>) {
         if job.scan_mut().is_some() {
-            self.core.scans.push_back(Errand { asker, job, gate: 0 });
+            self.core.scans.push_back(Task { asker, job, gate: 0 });
             return;
         }
         if job.list_task().is_some() {
@@ -33,10 +34,11 @@ impl Reactor {
         }
         if let Some(errand) = job.errand_mut() {
             if takes_turns(errand) {
-                self.core.scans.push_back(Errand { asker, job, gate: 0 });
-                return;
+                self.core.scans.push_back(Task { asker, job, gate: 0 });
+            } else if let Some(job) = self.core.run_errand(asker, job) {
+                self.answer_peer(asker, job);
             }
-            self.core.perform(errand);
+            return;
         }
         if let Some(operation) = job.operation() {
             let outcome = self.core.shard.apply(&operation, self.core.now);
@@ -53,7 +55,7 @@ impl Reactor {
     /// Goes on with the listing in front, or the block of a dump, for a slice.
     pub(super) fn scan(&mut self) {
         let Core { scans, shard, now, .. } = &mut self.core;
-        let Some(Errand { job, .. }) = scans.front_mut() else { return };
+        let Some(Task { job, .. }) = scans.front_mut() else { return };
         let done = match job.errand_mut() {
             Some(errand) => go_on(errand, shard, *now),
             None => {
@@ -64,27 +66,54 @@ impl Reactor {
             }
         };
         let gate = self.core.gate();
-        if done && let Some(errand) = self.core.scans.pop_front() {
-            self.hand_back(errand, gate);
+        if done && let Some(task) = self.core.scans.pop_front() {
+            self.hand_back(Task { gate, ..task });
         }
     }
 
-    /// Goes on with the call in front that takes several turns.
+    /// Goes on with the calls that take several turns, the first one first. They have a budget of their own,
+    /// or new calls could keep them waiting for ever.
     pub(super) fn work_on_lists(&mut self) {
-        let Some(at) = self.core.next_list() else { return };
-        let Some(errand) = self.core.lists.get_mut(at) else { return };
-        let done = errand.job.list_task_mut().is_none_or(|task| self.core.shard.work_on(task, self.core.now));
-        let gate = self.core.gate();
-        if done && let Some(errand) = self.core.lists.remove(at) {
-            self.hand_back(errand, gate);
-        } else if let Some(errand) = self.core.lists.get_mut(at) {
-            errand.gate = errand.gate.max(gate);
+        self.core.list_budget = Budget::OF_A_TURN;
+        while !self.core.list_budget.is_spent() {
+            let Some(at) = self.core.next_list() else { return };
+            let Core { lists, shard, list_budget, now, .. } = &mut self.core;
+            let Some(task) = lists.get_mut(at) else { return };
+            let done = task.job.list_task_mut().is_none_or(|task| shard.work_on(task, list_budget, *now));
+            let gate = self.core.gate();
+            let Some(task) = self.core.lists.get_mut(at) else { return };
+            task.gate = task.gate.max(gate);
+            if !done {
+                return;
+            }
+            if let Some(task) = self.core.lists.remove(at) {
+                self.hand_back(task);
+            }
         }
     }
 
-    /// Brings what took several turns to whoever asked, or has it wait until `gate` is kept too.
-    fn hand_back(&mut self, Errand { asker, job, gate: earlier }: Errand, gate: u64) {
-        let gate = gate.max(earlier);
+    /// Takes what the helper thread has done.
+    pub(super) fn take_from_helper(&mut self) {
+        while let Some((ticket, done)) = self.core.helper.result() {
+            let connection = self.connections.get_mut(ticket.connection as usize);
+            if let Some(connection) = connection.filter(|it| it.generation == ticket.generation) {
+                connection.helped(ticket, done, &self.core);
+                self.answer(ticket.connection);
+            }
+        }
+    }
+
+    /// Another core has followed a change.
+    pub(super) fn followed(&mut self, job: Box<Job>) {
+        self.core.count_followed(job.ticket);
+        self.core.mesh.recycle(job);
+        while let Some(task) = self.core.next_followed() {
+            self.hand_back(task);
+        }
+    }
+
+    /// Brings what took several turns to whoever asked, or has it wait until what it shows is kept.
+    pub(super) fn hand_back(&mut self, Task { asker, job, gate }: Task) {
         if asker != self.core.mesh.me() {
             return self.core.answer_peer(asker, job, gate);
         }
