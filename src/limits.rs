@@ -75,6 +75,22 @@ pub const LIST_VALUES_PER_TURN: usize = 1_024;
 /// See [`LIST_VALUES_PER_TURN`].
 pub const LIST_BYTES_PER_TURN: usize = 128 * 1_024;
 
+/// Keys and values in a block of a dump, in bytes: about what is in memory at a time for each shard that it
+/// goes through. One entry more may be in it.
+pub const DUMP_BLOCK_BYTES: usize = 256 * 1_024;
+
+/// Entries that a dump looks at in one turn of the loop, and bytes of them that it writes as lines: a
+/// quarter of a millisecond.
+pub const DUMP_ENTRIES_PER_TURN: usize = 1_024;
+/// See [`DUMP_ENTRIES_PER_TURN`].
+pub const DUMP_BYTES_PER_TURN: usize = 128 * 1_024;
+
+/// Long lists that a dump leaves for later before it sees to them.
+pub const DUMP_LISTS_MAX: usize = 64;
+
+/// Blocks of a dump that are on their way at a time.
+pub const DUMP_SHARDS_MAX: usize = 4;
+
 /// Longest `Content-Type` kept with a value.
 pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
 

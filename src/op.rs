@@ -5,6 +5,7 @@
 //! or from the message that brought it from another core. Neither knows HTTP.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 use crate::clock::Version;
 pub use crate::memory::Large;
@@ -96,6 +97,17 @@ pub enum Expiry {
     Never,
     /// Seconds from now, 1 to 4,294,967,295.
     Seconds(u32),
+    /// At this time, in milliseconds since the Unix epoch.
+    At(u64),
+}
+
+/// A lock as a dump tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DumpedLock {
+    /// The fencing token that frees it and passes it.
+    pub token: u64,
+    /// When it frees itself, in milliseconds since the Unix epoch.
+    pub until_ms: Option<NonZeroU64>,
 }
 
 /// What must hold for a write to happen. Lock checks come first.
@@ -143,6 +155,19 @@ pub enum Action<'a> {
         encoding: Encoding,
         /// The new time-to-live.
         expiry: Expiry,
+    },
+    /// Create or replace it with what a dump has of it, whatever lock is on it.
+    Restore {
+        /// The bytes to store.
+        value: Payload<'a>,
+        /// `None` is [`CONTENT_TYPE_DEFAULT`].
+        content_type: Option<&'a [u8]>,
+        /// How the bytes are encoded.
+        encoding: Encoding,
+        /// The new time-to-live.
+        expiry: Expiry,
+        /// The new lock.
+        lock: Option<DumpedLock>,
     },
     /// Remove it. `answer_value` brings the removed bytes back.
     Delete {

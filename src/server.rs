@@ -5,6 +5,7 @@
 //! finishes within `shutdown.grace`, and what was to be kept is. On SIGHUP whoever started the node reads its settings again.
 
 mod keeping;
+mod snapshot;
 mod supervisor;
 
 use std::io::{self, Write};
@@ -20,10 +21,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::api::{Api, ApiConfig, NodeState, Phase};
 use crate::auth::{Brake, Ledger, NoRandomness, Trust, Verifier, VerifierConfig, root_token};
-use crate::clock::Clock;
-use crate::config::{Settings, Tls, WhenFull};
+use crate::clock::{Clock, Version};
+use crate::config::{self, Settings, Tls, WhenFull};
 use crate::etag::Tags;
-use crate::journal::{Journal, OpenError, Opened};
+use crate::journal::{Journal, OpenError, Opened, Replay};
 use crate::memory::Memory;
 use crate::net::{
     self, Certificates, Door, DoorError, Doors, Heartbeat, Helper, Live, Loads, Reactor, ReactorConfig,
@@ -34,6 +35,7 @@ use crate::raw::image;
 use crate::shard::{Doorbell, Mesh, Registry, Shard};
 use crate::store::{Store, StoreConfig};
 use keeping::{Comeback, Report, TICK};
+use snapshot::Snapshot;
 
 /// Why a node does not start.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ enum Event {
     Signal(i32),
     /// Everything is back that was kept.
     Recovered,
-    ReactorEnded(io::Result<()>),
+    ReactorEnded(Box<io::Result<(Shard, Api)>>),
 }
 
 /// Reads the settings again and hands them to its argument if they are good, which returns when they are
@@ -69,6 +71,9 @@ pub type Reload<'r> = dyn FnMut(&mut dyn FnMut(&Settings)) -> String + 'r;
 
 /// Time after which the start is over in every thread, and nothing is left of it to be run.
 const SETTLED: Duration = Duration::from_secs(1);
+
+/// How long reactors may take to end connections that did not finish in time.
+const CLOSING_MS: u64 = 5_000;
 
 /// How long a reload waits for the reactors. They take a turn; a machine may be busy.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
@@ -96,6 +101,9 @@ struct Node {
     steerings: Vec<Steering>,
     loads: Loads,
     journal: Option<Journal>,
+    is_recovering: bool,
+    /// Where to leave what is in memory, and the boot id of its tags.
+    snapshot: Option<(config::Snapshot, u32)>,
     tls: Option<(Arc<Certificates>, Tls)>,
     /// Goes with the node.
     _unix: Option<SocketFile>,
@@ -122,11 +130,16 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
     });
     let (events_in, events) = channel();
     watch_signals(events_in.clone()).map_err(system("watch for signals"))?;
-    let kept = folder.transpose()?.map(|folder| {
+    let left = match folder.transpose()? {
+        Some(folder) => Some(Left::Folder(Box::new(folder))),
+        None => settings.snapshot.as_ref().and_then(snapshot::open).map(Left::Snapshot),
+    };
+    let kept = left.map(|left| {
         let events = events_in.clone();
-        Kept { folder, recovered: Arc::new(move || drop(events.send(Event::Recovered))) }
+        Kept { left, recovered: Arc::new(move || drop(events.send(Event::Recovered))) }
     });
     let is_kept = kept.is_some();
+    let boot_id = kept.as_ref().map_or(boot_id, |kept| kept.left.boot_id());
     let reactors = reactors(settings, each, certificates.clone(), boot_id, kept)
         .map_err(system("set up the reactors"))?;
     let Reactors { reactors, state, bells, steerings, loads, journal } = reactors;
@@ -142,7 +155,7 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
                 pin_to_core(number);
             }
             // Nobody listens any more only when the process is ending.
-            let _ = events.send(Event::ReactorEnded(reactor.run()));
+            let _ = events.send(Event::ReactorEnded(Box::new(reactor.run())));
         };
         thread.spawn(body).map_err(system("start a thread"))?;
     }
@@ -165,6 +178,8 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
         steerings,
         loads,
         journal,
+        is_recovering: is_kept,
+        snapshot: settings.snapshot.clone().map(|settings| (settings, boot_id)),
         tls,
         _unix: unix,
         status,
@@ -172,10 +187,48 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
     })
 }
 
+/// What an earlier run has left, read once and found good.
+pub enum Left {
+    /// The folder of its journal.
+    Folder(Box<Opened>),
+    /// A snapshot.
+    Snapshot(Snapshot),
+}
+
+impl Left {
+    fn boot_id(&self) -> u32 {
+        match self {
+            Left::Folder(folder) => folder.boot_id(),
+            Left::Snapshot(snapshot) => snapshot.boot_id(),
+        }
+    }
+
+    fn version_max(&self) -> Version {
+        match self {
+            Left::Folder(folder) => folder.version_max(),
+            Left::Snapshot(snapshot) => snapshot.version_max(),
+        }
+    }
+
+    fn replay(&self) -> Replay {
+        match self {
+            Left::Folder(folder) => folder.replay(),
+            Left::Snapshot(snapshot) => snapshot.replay(),
+        }
+    }
+
+    fn ledger(&self) -> Box<dyn Iterator<Item = (&[u8], &[u8])> + '_> {
+        match self {
+            Left::Folder(folder) => Box::new(folder.ledger()),
+            Left::Snapshot(snapshot) => Box::new(snapshot.ledger()),
+        }
+    }
+}
+
 /// What an earlier run has kept.
 pub struct Kept {
-    /// Where, read once and found good.
-    pub folder: Opened,
+    /// Where.
+    pub left: Left,
     /// Is called when all of it is back.
     pub recovered: Arc<dyn Fn() + Send + Sync>,
 }
@@ -212,10 +265,10 @@ pub fn reactors(
     let workers = settings.runtime.workers;
     let clock = Clock::start();
     let hasher = KeyHasher::random();
-    let tags = Tags::new(kept.as_ref().map_or(boot_id, |kept| kept.folder.boot_id()));
+    let tags = Tags::new(kept.as_ref().map_or(boot_id, |kept| kept.left.boot_id()));
     let state = Arc::new(NodeState::default());
     let loads = Loads::new(workers);
-    let trust = trust(settings, kept.as_ref().map(|kept| &kept.folder))?;
+    let trust = trust(settings, kept.as_ref().map(|kept| &kept.left))?;
     let databases = &settings.databases;
     let has_password = databases.password.is_some() || databases.password_hash.is_some();
     let brake = has_password.then(Brake::new);
@@ -239,21 +292,27 @@ pub fn reactors(
     let mut databases = Vec::new();
     let (comeback, taps, journal) = match kept {
         None => (None, Vec::new(), None),
-        Some(Kept { folder, recovered }) => {
-            ledger.restore(folder.ledger()).map_err(io::Error::other)?;
-            databases = registry.restore(folder.ledger()).map_err(io::Error::other)?;
-            state.recover(workers, folder.bytes() * workers as u64);
+        Some(Kept { left, recovered }) => {
+            ledger.restore(left.ledger()).map_err(io::Error::other)?;
+            databases = registry.restore(left.ledger()).map_err(io::Error::other)?;
+            let replay = left.replay();
+            state.recover(workers, replay.progress().1 * workers as u64);
             let comeback = Comeback {
-                replay: folder.replay(),
+                replay,
                 hasher: hasher.clone(),
                 workers,
                 spaces: Arc::new(keeping::spaces(&ledger, &databases)),
-                version_max: folder.version_max(),
+                version_max: left.version_max(),
+                must_fit: matches!(left, Left::Folder(_)),
                 state: state.clone(),
                 done: recovered,
             };
-            let (taps, journal) = keeping::start(folder, bells.clone())?;
-            (Some(comeback), taps, Some(journal))
+            let (taps, journal) = match left {
+                Left::Folder(folder) => keeping::start(*folder, bells.clone())
+                    .map(|(taps, journal)| (taps.into_iter().map(Some).collect(), Some(journal)))?,
+                Left::Snapshot(_) => ((0..workers).map(|_| None).collect(), None),
+            };
+            (Some(comeback), taps, journal)
         }
     };
     let credentials = ledger.credentials();
@@ -340,7 +399,7 @@ fn live(settings: &Settings) -> Live {
 }
 
 /// What this node judges credentials by.
-fn trust(settings: &Settings, folder: Option<&Opened>) -> io::Result<Trust> {
+fn trust(settings: &Settings, left: Option<&Left>) -> io::Result<Trust> {
     let authentication = &settings.authentication;
     let mut verifier = Verifier::new(VerifierConfig {
         enabled: authentication.enabled,
@@ -352,8 +411,8 @@ fn trust(settings: &Settings, folder: Option<&Opened>) -> io::Result<Trust> {
         verifier = verifier.with_previous(previous.expose().as_bytes());
     }
     let mut trust = Trust::new(verifier).map_err(no_randomness)?;
-    if let Some(folder) = folder {
-        trust = trust.restored(folder.ledger()).map_err(io::Error::other)?;
+    if let Some(left) = left {
+        trust = trust.restored(left.ledger()).map_err(io::Error::other)?;
     }
     Ok(match (&settings.databases.password, &settings.databases.password_hash) {
         (Some(password), _) => trust.with_password(password.expose().as_bytes()),
@@ -371,7 +430,8 @@ impl Node {
         let clock = Clock::start();
         let mut running = self.bells.len();
         let mut deadline_ms = None;
-        let mut recovery = self.journal.is_some().then(|| Report::begin("recovering"));
+        let mut recovery = self.is_recovering.then(|| Report::begin("recovering"));
+        let mut remains = Vec::new();
         let mut is_settled = false;
         loop {
             let left = deadline_ms.map(|deadline_ms| u64::saturating_sub(deadline_ms, clock.now().unix_ms));
@@ -399,18 +459,24 @@ impl Node {
                     let Some(report) = recovery.take() else { continue };
                     let (bytes, ms) = (self.state.recovery().1, report.end());
                     log::info!("everything is back: {bytes} bytes in {ms} ms");
+                    self.is_recovering = false;
+                    self.snapshot.iter().for_each(|(settings, _)| snapshot::remove(settings));
                     supervisor::ready(&self.status);
                 }
-                Ok(Event::ReactorEnded(Ok(()))) => {
-                    running -= 1;
-                    if running == 0 {
-                        return self.close("stopped");
+                Ok(Event::ReactorEnded(ended)) => match *ended {
+                    Ok(remaining) => {
+                        remains.push(remaining);
+                        running -= 1;
+                        if running == 0 {
+                            self.save(remains);
+                            return self.close("stopped");
+                        }
                     }
-                }
-                Ok(Event::ReactorEnded(Err(error))) => {
-                    log::error!("a reactor failed: {error}");
-                    return Ended::Failed;
-                }
+                    Err(error) => {
+                        log::error!("a reactor failed: {error}");
+                        return Ended::Failed;
+                    }
+                },
                 Err(_) if deadline_ms.is_none() => match &mut recovery {
                     Some(report) => {
                         let progress = self.state.recovery();
@@ -423,11 +489,27 @@ impl Node {
                         image::give_back();
                     }
                 },
+                Err(_) if self.snapshot.is_some() && self.state.phase() == Phase::Draining => {
+                    log::warn!("stopping: {} connections did not finish in time", self.loads.total());
+                    deadline_ms = Some(clock.now().unix_ms + CLOSING_MS);
+                    self.state.set(Phase::Closing);
+                    self.bells.iter().for_each(Doorbell::ring_always);
+                }
                 Err(_) => {
                     log::warn!("stopping: {} connections did not finish in time", self.loads.total());
                     return self.close("stopped all the same");
                 }
             }
+        }
+    }
+
+    /// Leaves what was in memory for the next start, unless it was not all there yet.
+    fn save(&mut self, remains: Vec<(Shard, Api)>) {
+        let Some((settings, boot_id)) = self.snapshot.take().filter(|_| !self.is_recovering) else { return };
+        let path = settings.file.display();
+        match snapshot::save(&settings, boot_id, remains) {
+            Ok(entries) => log::info!("{entries} entries are in the snapshot {path}"),
+            Err(error) => log::error!("cannot write the snapshot {path}: {error}"),
         }
     }
 

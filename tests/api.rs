@@ -151,8 +151,13 @@ impl Node {
                     let outcome = shard.apply(&operation, self.now);
                     gather.accept(index, &outcome);
                 }
-                Work::Errand(_) | Work::List(_) | Work::Empty(_) | Work::Here(_) | Work::Chore(_) => {
-                    panic!("no API keys, apps, lists or databases here")
+                Work::Errand(_)
+                | Work::List(_)
+                | Work::Empty(_)
+                | Work::Here(_)
+                | Work::Chore(_)
+                | Work::Export(_) => {
+                    panic!("no API keys, apps, lists, databases or dumps here")
                 }
                 Work::Scan(namespace, mut scan, _) => {
                     while !shard.scan(namespace, &mut scan, 7, self.now) {}

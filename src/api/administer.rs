@@ -54,6 +54,8 @@ pub(super) enum Order {
     ListApps(Window),
     RotateApp(Id, Which, u64),
     DeleteApp(Id),
+    /// Find the app of this name, or make it.
+    RestoreApp(Box<str>),
 }
 
 /// A part of a list.
@@ -91,7 +93,12 @@ struct Effects {
     /// Credentials have ended.
     ended: bool,
     emptied: Option<[Namespace; 2]>,
+    /// The number of an app that was found or made.
+    app: Option<u32>,
 }
+
+/// Apps by number and name, and behind which one there are more.
+pub(super) type ListedApps = (Vec<(u32, Box<str>)>, Option<u64>);
 
 #[derive(Debug)]
 enum Stage {
@@ -102,6 +109,37 @@ enum Stage {
     Learned,
     FindApp(Vec<u8>),
     FoundApp(Option<u32>),
+    ListApps(u64),
+    ListedApps(ListedApps),
+}
+
+/// Has the ledger's reactor name apps, from behind the one with this number.
+pub(super) fn list_apps(after: u64) -> Piece<'static> {
+    let errand = Box::new(Errand(Stage::ListApps(after)));
+    Piece { index: 0, shard: LEDGER_REACTOR, work: Work::Errand(errand) }
+}
+
+/// What it has named.
+pub(super) fn listed_apps(errand: Box<dyn Any + Send>) -> Option<ListedApps> {
+    match errand.downcast::<Errand>().ok()?.0 {
+        Stage::ListedApps(listed) => Some(listed),
+        _ => None,
+    }
+}
+
+/// Has the ledger's reactor find the app of this name, or make it.
+pub(super) fn restore_app(name: Box<str>) -> Piece<'static> {
+    let errand = Box::new(Errand(Stage::Order(Box::new(Order::RestoreApp(name)))));
+    Piece { index: 0, shard: LEDGER_REACTOR, work: Work::Errand(errand) }
+}
+
+/// Its number.
+pub(super) fn restored_app(errand: Box<dyn Any + Send>) -> Result<u32, Problem> {
+    match errand.downcast::<Errand>().map(|errand| errand.0) {
+        Ok(Stage::Done(Err(problem), _)) => Err(problem),
+        Ok(Stage::Done(Ok(_), Effects { app: Some(number), .. })) => Ok(number),
+        _ => Err(Problem::Busy),
+    }
 }
 
 /// Has the ledger's reactor look up the app with this id or name.
@@ -184,9 +222,18 @@ impl Api {
             Stage::FindApp(name) => {
                 Stage::FoundApp(self.ledger.as_ref().and_then(|ledger| ledger.apps.number_of(&name)))
             }
+            Stage::ListApps(after) => Stage::ListedApps(self.listed_apps(after)),
             done => done,
         };
         Aftermath::None
+    }
+
+    fn listed_apps(&self, after: u64) -> ListedApps {
+        let Some(ledger) = &self.ledger else { return (Vec::new(), None) };
+        let page = ledger.apps.list(after, PAGE_MAX);
+        let number = |name: &str| ledger.apps.number_named(name);
+        let apps = page.items.iter().filter_map(|app| Some((number(app.name)?, app.name.into()))).collect();
+        (apps, page.next)
     }
 
     /// What the ledger has changed since this was last asked, to be kept: names and their contents, none for
@@ -260,9 +307,11 @@ impl Order {
         let (changes, makes_room) = match self {
             Order::ListKeys(..) | Order::ShowKey(..) | Order::ListApps(_) => (false, false),
             Order::DeleteKey(..) | Order::DeleteApp(_) => (true, true),
-            Order::CreateKey(..) | Order::RenameKey(..) | Order::CreateApp(_) | Order::RotateApp(..) => {
-                (true, false)
-            }
+            Order::CreateKey(..)
+            | Order::RenameKey(..)
+            | Order::CreateApp(_)
+            | Order::RotateApp(..)
+            | Order::RestoreApp(_) => (true, false),
         };
         match journal {
             Health::Failed if changes => Some(Problem::JournalFailed),
@@ -307,6 +356,15 @@ fn execute(ledger: &mut Ledger, order: Order, now: u64, effects: &mut Effects) -
             log::info!("app {id} has new tokens");
             made.extend(tokens.credentials.iter().cloned());
             apps::told(Status::Ok, &view, &tokens)
+        }
+        Order::RestoreApp(name) => {
+            if ledger.apps.number_named(&name).is_none() {
+                // Nobody is told of its tokens, so no reactor need learn of them.
+                let (view, _) = ledger.create_app(name.clone(), now).map_err(refused_app)?;
+                log::info!("app {} was made by a restore", view.id);
+            }
+            effects.app = ledger.apps.number_named(&name);
+            Answer { status: Status::Ok, fields: Vec::new(), body: Zeroizing::default() }
         }
         Order::DeleteApp(id) => {
             let number = ledger.apps.delete(id).map_err(refused_app)?;
@@ -362,7 +420,7 @@ impl Administration {
             debug_assert!(false, "not an errand of ours");
             return;
         };
-        if let Stage::Done(answer, Effects { made, ended, emptied }) = errand.0 {
+        if let Stage::Done(answer, Effects { made, ended, emptied, .. }) = errand.0 {
             self.answer = Some(answer);
             self.made = made;
             self.ended = ended;
@@ -437,15 +495,17 @@ fn window(request: &Request, head: &[u8]) -> Result<Window, Problem> {
 /// Longest name of a key or an app, in characters.
 const NAME_CHARS_MAX: usize = 100;
 
+/// Whether this may be the name of a key or an app.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.trim().is_empty() && name.chars().count() <= NAME_CHARS_MAX && !name.chars().any(char::is_control)
+}
+
 /// A name for people.
 pub(super) fn name(object: &json::Object<'_>) -> Result<Box<str>, Problem> {
     match object.member("name") {
         None | Some(json::Value::Null) => Err(Problem::MemberMissing("name")),
         Some(json::Value::Text(name)) => {
-            let good = !name.trim().is_empty()
-                && name.chars().count() <= NAME_CHARS_MAX
-                && !name.chars().any(char::is_control);
-            if good {
+            if is_name(&name) {
                 Ok(name.into())
             } else {
                 Err(Problem::MemberInvalid("name is 1 to 100 characters, none of them a control character"))

@@ -20,6 +20,7 @@ use crate::shard::{ListTask, Scan};
 use super::administer::Administration;
 use super::batch::Batch;
 use super::databases;
+use super::dump::{Dump, Export, Restore, Wrote};
 use super::light::order::Order;
 use super::list::List;
 use super::message::Problem;
@@ -38,6 +39,8 @@ enum Kind {
     Batch(Batch),
     Administration(Administration),
     Light(Box<Order>),
+    Dump(Box<Dump>),
+    Restore(Box<Restore>),
     Database(Box<databases::order::Order>),
 }
 
@@ -98,6 +101,8 @@ pub enum Work<'a> {
     Empty([Namespace; 2]),
     /// Something for the API of that core: [`Api::perform`].
     Errand(Box<dyn Any + Send>),
+    /// To write a block of its entries down: [`super::go_on`]. An errand that takes several turns.
+    Export(Box<Export>),
     /// The same for the core that asks.
     Here(Box<dyn Any + Send>),
     /// Something for a thread that may take its time. It is brought back when it is done.
@@ -123,6 +128,8 @@ impl Api {
             Task::Light(verb, app) => {
                 Kind::Light(Box::new(self.order(request, head, (verb, app), call, payload)?))
             }
+            Task::Dump => Kind::Dump(Box::new(self.dump(request, head)?)),
+            Task::Restore => Kind::Restore(Box::new(self.restore(request, head, payload)?)),
             Task::Database(verb, by_password) => Kind::Database(Box::new(self.database_order(
                 request,
                 head,
@@ -141,8 +148,9 @@ impl Gather {
         match &self.0 {
             Kind::Batch(batch) => batch.writes_next(),
             Kind::Light(order) => order.writes_next(),
+            Kind::Restore(restore) => restore.writes_next(),
             Kind::Database(order) => order.writes_next(),
-            Kind::List(_) | Kind::Administration(_) => false,
+            Kind::List(_) | Kind::Administration(_) | Kind::Dump(_) => false,
         }
     }
 
@@ -154,6 +162,8 @@ impl Gather {
             Kind::Batch(batch) => batch.next(),
             Kind::Administration(order) => order.next(),
             Kind::Light(order) => order.next(),
+            Kind::Dump(dump) => dump.next(),
+            Kind::Restore(restore) => restore.next(),
             Kind::Database(order) => order.next(),
         }
     }
@@ -163,8 +173,11 @@ impl Gather {
         match &mut self.0 {
             Kind::Batch(batch) => batch.accept(index, outcome),
             Kind::Light(order) => order.accept(outcome),
+            Kind::Restore(restore) => restore.accept(index, outcome),
             Kind::Database(order) => order.accept(outcome),
-            Kind::List(_) | Kind::Administration(_) => debug_assert!(false, "only a batch has operations"),
+            Kind::List(_) | Kind::Administration(_) | Kind::Dump(_) => {
+                debug_assert!(false, "only a batch has operations");
+            }
         }
     }
 
@@ -175,7 +188,7 @@ impl Gather {
             Kind::List(list) => list.accept(index, *scan),
             Kind::Light(order) => order.accept_scan(index, *scan),
             Kind::Database(order) => order.accept_scan(*scan),
-            Kind::Batch(_) | Kind::Administration(_) => debug_assert!(false, "only a listing has scans"),
+            _ => debug_assert!(false, "only a listing has scans"),
         }
     }
 
@@ -184,6 +197,8 @@ impl Gather {
         match &mut self.0 {
             Kind::Administration(order) => order.accept(errand),
             Kind::Light(order) => order.accept_app(errand),
+            Kind::Dump(dump) => dump.accept(errand),
+            Kind::Restore(restore) => restore.accept_app(errand),
             Kind::Database(order) => order.accept_errand(errand),
             Kind::List(_) | Kind::Batch(_) => debug_assert!(false, "only an order has errands"),
         }
@@ -218,9 +233,11 @@ impl Gather {
     }
 
     /// Brings back what was asked of a list.
-    pub fn accept_list(&mut self, task: Box<ListTask>, memory: &Arc<Memory>) {
+    pub fn accept_list(&mut self, index: u32, task: Box<ListTask>, memory: &Arc<Memory>) {
         match &mut self.0 {
             Kind::Light(order) => order.accept_list(task, memory),
+            Kind::Dump(dump) => dump.accept_list(task),
+            Kind::Restore(restore) => restore.accept_list(index, task),
             _ => debug_assert!(false, "only the light family has lists"),
         }
     }
@@ -233,15 +250,71 @@ impl Gather {
         }
     }
 
-    /// Whether a body is still to be read, by [`Gather::read_on`].
-    pub fn is_reading(&self) -> bool {
-        matches!(&self.0, Kind::Light(order) if order.is_reading())
+    /// The same with room for what it holds at a time.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn with_room(mut self: Box<Gather>, memory: &Arc<Memory>) -> Result<Box<Gather>, Problem> {
+        let has_room = match &mut self.0 {
+            Kind::Dump(dump) => dump.reserve(memory),
+            _ => true,
+        };
+        if has_room { Ok(self) } else { Err(Problem::Busy) }
     }
 
-    /// Reads on for about this many bytes of a body.
-    pub fn read_on(&mut self, budget: usize) {
-        if let Kind::Light(order) = &mut self.0 {
-            order.read_on(budget);
+    /// Whether a body is still to be read, and nothing else can be done.
+    pub fn is_reading(&self) -> bool {
+        match &self.0 {
+            Kind::Light(order) => order.is_reading(),
+            Kind::Restore(restore) => restore.is_reading(),
+            _ => false,
+        }
+    }
+
+    /// Whether it could go on, in another turn, without hearing from anybody.
+    pub fn wants_turn(&self) -> bool {
+        match &self.0 {
+            Kind::Light(order) => order.is_reading(),
+            Kind::Restore(restore) => restore.wants_turn(),
+            Kind::Dump(dump) => dump.has_output(),
+            _ => false,
+        }
+    }
+
+    /// Goes on for about this many bytes of a body.
+    pub fn take_turn(&mut self, budget: usize) {
+        match &mut self.0 {
+            Kind::Light(order) => order.read_on(budget),
+            Kind::Restore(restore) => restore.take_turn(budget),
+            _ => {}
+        }
+    }
+
+    /// Whether the answer is written part by part, by [`Gather::write`], while the pieces come back.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.0, Kind::Dump(_))
+    }
+
+    /// Appends the next part of such an answer.
+    pub fn write(
+        &mut self,
+        api: &mut Api,
+        request: &Request,
+        head: &[u8],
+        close: bool,
+        out: &mut Vec<u8>,
+    ) -> Wrote {
+        match &mut self.0 {
+            Kind::Dump(dump) => dump.write(api, request, head, close, out),
+            _ => Wrote::Nothing,
+        }
+    }
+
+    /// Whether it holds large values that are to be sent, and whether one of them is in no store any more.
+    pub fn holds_large(&self) -> (bool, bool) {
+        match &self.0 {
+            Kind::Dump(dump) => dump.holds_large(),
+            _ => (false, false),
         }
     }
 
@@ -252,6 +325,8 @@ impl Gather {
             Kind::Batch(batch) => batch.is_done(),
             Kind::Administration(order) => order.is_done(),
             Kind::Light(order) => order.is_done(),
+            Kind::Dump(dump) => dump.is_done(),
+            Kind::Restore(restore) => restore.is_done(),
             Kind::Database(order) => order.is_done(),
         }
     }
@@ -275,6 +350,14 @@ impl Gather {
                 return (Tail::None, None);
             }
             Kind::Light(order) => return order.answer(api, request, head, close, out),
+            Kind::Restore(restore) => {
+                restore.answer(api, request, head, close, out);
+                return (Tail::None, None);
+            }
+            Kind::Dump(dump) => {
+                dump.answer_head(api, request, head, close, out);
+                return (Tail::None, None);
+            }
             Kind::Database(order) => return order.answer(api, request, head, close, out, now),
         };
         let length: usize = parts.iter().map(Vec::len).sum();

@@ -55,6 +55,11 @@ impl<'a> Object<'a> {
         Some(texts.map(|texts| texts.into_iter().map(|Text(text)| text).collect()))
     }
 
+    /// The value of a member as it was written.
+    pub fn raw(&self, name: &str) -> Option<&'a str> {
+        self.members.iter().find(|(own, _)| own == name).map(|(_, raw)| raw.get())
+    }
+
     /// The value of a member.
     pub fn member(&self, name: &str) -> Option<Value<'a>> {
         let (_, raw) = self.members.iter().find(|(own, _)| own == name)?;

@@ -191,6 +191,19 @@ pub enum Problem {
     JournalFailed,
     /// Not everything is back that the node has kept.
     Recovering,
+    /// Something is wrong with the line of this number of a dump.
+    Line(u64, LineTrouble),
+}
+
+/// What is wrong with a line of a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineTrouble {
+    /// It cannot be taken, and why. Nothing was written.
+    Invalid(&'static str),
+    /// Its value is over what a store takes.
+    TooLarge,
+    /// The store is full and may not evict.
+    Full,
 }
 
 /// What a client named that there is not.
@@ -322,6 +335,9 @@ impl Problem {
             Problem::NotAcceptable => (Status::NotAcceptable, "not_acceptable", "The value is stored in a coding that the request does not accept."),
             Problem::EntryTooLarge => (Status::ContentTooLarge, "entry_too_large", "The value is too large."),
             Problem::StoreFull => (Status::InsufficientStorage, "store_full", "The store is full."),
+            Problem::Line(_, LineTrouble::Invalid(_)) => (Status::BadRequest, "line_invalid", "A line cannot be restored."),
+            Problem::Line(_, LineTrouble::TooLarge) => (Status::ContentTooLarge, "line_too_large", "A value is too large to be restored."),
+            Problem::Line(_, LineTrouble::Full) => (Status::InsufficientStorage, "store_full", "The store is full."),
             Problem::JournalFull => (Status::InsufficientStorage, "disk_full", "The disk is full."),
             Problem::JournalFailed => (Status::ServiceUnavailable, "disk_failed", "The disk has failed."),
             Problem::Recovering => (Status::ServiceUnavailable, "recovering", "The node is starting."),
@@ -361,6 +377,13 @@ impl Problem {
             Problem::TooManyGenerations => "make it with a token, or with a key nearer to one".into(),
             Problem::OutlivesMaker => "name an expiry that is not after the maker's".into(),
             Problem::CredentialsFull => "they may take an eighth of store.memory_limit".into(),
+            Problem::Line(line, LineTrouble::Invalid(why)) => format!("line {line}: {why}").into(),
+            Problem::Line(line, LineTrouble::TooLarge) => {
+                format!("line {line}: it is over store.max_limit of this node").into()
+            }
+            Problem::Line(line, LineTrouble::Full) => {
+                format!("line {line}: there is no room for it; those before it are restored").into()
+            }
             Problem::DatabasesFull => "names may take an eighth of store.memory_limit".into(),
             Problem::Restricted => "databases.restricted names it".into(),
             Problem::QueryTooLong => {

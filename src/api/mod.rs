@@ -14,6 +14,7 @@
 //! | a value in another coding | [`Decode`], [`Api::answer_decoded`] | `coding`, `value` |
 //! | several cores for one answer | [`Api::gather`] | `gather`, `list`, `batch`, `administer` |
 //! | items and lists of apps | [`Api::shorten`], [`Api::gather`] | `light` |
+//! | all there is, out and in | [`Api::gather`], [`go_on`] | `dump` |
 //! | databases | [`Api::shorten`], [`Api::gather`] | `databases` |
 //! | API keys and apps | [`Api::perform`] | `administer`, `keys`, `apps` |
 //! | pages of the node | [`Api::page`] | `node`, `cors`, `openapi` |
@@ -28,6 +29,7 @@ mod batch;
 mod coding;
 mod cors;
 pub mod databases;
+mod dump;
 mod gather;
 mod json;
 mod keys;
@@ -70,6 +72,7 @@ pub use databases::{
     change::{Aftermath, follow},
     controller::EntryVerb,
 };
+pub use dump::{Export, VERSION as DUMP_VERSION, Wrote, go_on, takes_turns};
 pub use gather::{Chore, Flow, Gather, Piece, Work};
 pub use kv::Scratch;
 pub use light::{ItemVerb, LightVerb, ListVerb, order::READ_BYTES_PER_TURN};
@@ -243,6 +246,8 @@ enum Task {
     Batch,
     Administer(Duty),
     Light(LightVerb, light::App),
+    Dump,
+    Restore,
     /// With the password of the databases family, or not.
     Database(DatabaseVerb, bool),
 }
@@ -525,7 +530,7 @@ impl Api {
             Body::Value => self.value_bytes_max.min(self.request_bytes_max),
             Body::Words => (limits::PATCH_BODY_BYTES_MAX as u64).min(self.request_bytes_max),
             Body::Form => (limits::FORM_BODY_BYTES_MAX as u64).min(self.request_bytes_max),
-            Body::Request | Body::Fields => self.request_bytes_max,
+            Body::Request | Body::Fields | Body::Lines => self.request_bytes_max,
         }
     }
 
@@ -592,6 +597,8 @@ fn other_call(route: &Route, call: GatherCall) -> Call {
         Endpoint::List => gather(Task::List),
         Endpoint::Batch => gather(Task::Batch),
         Endpoint::Administer(duty) => gather(Task::Administer(duty)),
+        Endpoint::Dump => gather(Task::Dump),
+        Endpoint::Restore => gather(Task::Restore),
         Endpoint::OpenApi => Call::Page(Page::OpenApi),
         Endpoint::Health => Call::Page(Page::Health),
         Endpoint::Live => Call::Page(Page::Live),

@@ -33,6 +33,8 @@ pub enum Phase {
     Draining = 2,
     /// Every reactor runs, and what was kept is not all back.
     Recovering = 3,
+    /// The time for what was in flight is over: every connection ends.
+    Closing = 4,
 }
 
 impl NodeState {
@@ -47,6 +49,7 @@ impl NodeState {
             0 => Phase::Starting,
             1 => Phase::Serving,
             3 => Phase::Recovering,
+            4 => Phase::Closing,
             _ => Phase::Draining,
         }
     }
@@ -95,7 +98,7 @@ impl NodeState {
                 let percent = (read * 100).checked_div(of).unwrap_or(100);
                 not(format!("recovering: {percent} %, {read} of {of} bytes\n").into())
             }
-            (Phase::Draining, _) => not("draining\n".into()),
+            (Phase::Draining | Phase::Closing, _) => not("draining\n".into()),
             (Phase::Serving, Health::Failed) => {
                 not("the disk has failed: nothing is written until the node is started again\n".into())
             }

@@ -146,6 +146,7 @@ fn write_operation(out: &mut String, route: &Route) {
         Body::Ignored => None,
         Body::Value => Some("'*/*': {}"),
         Body::Words | Body::Form | Body::Request => Some("application/json: {}"),
+        Body::Lines => Some("application/x-ndjson: {}"),
         Body::Fields => {
             Some("application/x-www-form-urlencoded: {}, multipart/form-data: {}, application/json: {}")
         }

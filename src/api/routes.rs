@@ -161,6 +161,8 @@ pub enum Body {
     Form,
     /// As large as a request may be.
     Request,
+    /// Lines of a dump: as large as a request may be.
+    Lines,
     /// The same, as a form, a multipart form or JSON.
     Fields,
 }
@@ -228,6 +230,10 @@ pub enum Endpoint {
     Administer(Duty),
     /// The owner of an item or list of the light family, or every shard.
     Light(LightVerb),
+    /// Every shard, by a walk.
+    Dump,
+    /// The shards that own what the lines of a dump tell of.
+    Restore,
     /// The databases family.
     Database(DatabaseVerb),
     /// `/openapi.yaml`.
@@ -253,6 +259,8 @@ impl Endpoint {
             | Endpoint::Batch
             | Endpoint::Administer(_)
             | Endpoint::Light(_)
+            | Endpoint::Dump
+            | Endpoint::Restore
             | Endpoint::Database(_) => true,
             Endpoint::OpenApi
             | Endpoint::Health

@@ -92,7 +92,7 @@ pub static ROUTES: [Route; NODE_ROWS.len() + light::rows::ROWS.len() + databases
 };
 
 /// All but those of items, lists and databases.
-const NODE_ROWS: [Route; 21] = [
+const NODE_ROWS: [Route; 23] = [
     key(
         Method::Get,
         scoped(Grants::KV_READ),
@@ -355,6 +355,45 @@ const NODE_ROWS: [Route; 21] = [
             answers: &[(200, "It is gone"), (404, "No such app"), (409, "The default app stays")],
         },
     ),
+    Route {
+        path: Path::Exact("/api/dump"),
+        method: Some(Method::Get),
+        family: Family::Node,
+        access: whole_node(Grants::ADMIN),
+        body: Body::Ignored,
+        endpoint: Endpoint::Dump,
+        doc: &Doc {
+            name: "dump",
+            summary: "Everything that the node holds but credentials, a JSON object a line, while it serves",
+            query: &[("prefix", "Only keys of `/api/kv` that begin like this")],
+            body: "",
+            answers: &[(200, "The lines; the last one counts them"), (400, "The query cannot be read")],
+        },
+    },
+    Route {
+        path: Path::Exact("/api/restore"),
+        method: Some(Method::Post),
+        family: Family::Node,
+        access: whole_node(Grants::ADMIN),
+        body: Body::Lines,
+        endpoint: Endpoint::Restore,
+        doc: &Doc {
+            name: "restore",
+            summary: "Write what lines of a dump tell of; all of them are read before the first is written",
+            query: &[
+                ("prefix", "Put this in front of every key"),
+                ("existing", "`overwrite`, or `skip` what is there"),
+                ("line", "The number of the first line, for messages; 1 if not said"),
+                ("entry", "The line of one entry without its value, which then is the body"),
+            ],
+            body: "Lines of a dump, or the value of `entry`",
+            answers: &[
+                (200, "How many were restored, skipped, and left out because they have expired"),
+                (400, "A line cannot be read; nothing was written"),
+                (507, "The store is full and may not evict; what is before the line was written"),
+            ],
+        },
+    },
     page(
         "/health",
         None,

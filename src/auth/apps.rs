@@ -187,6 +187,11 @@ impl Apps {
         self.apps.get(serial).map(|app| app.number)
     }
 
+    /// The number of the app with this name.
+    pub fn number_named(&self, name: &str) -> Option<u32> {
+        self.names.get(name).and_then(|serial| self.apps.get(serial)).map(|app| app.number)
+    }
+
     /// Ends an app and its tokens, and answers its number. None of them is good any more when this is back,
     /// on any core.
     ///

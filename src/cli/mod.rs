@@ -7,7 +7,8 @@
 //! | verbs | module |
 //! |---|---|
 //! | `init`, `server`, `api`, `settings` | of the same name: a node and its configuration |
-//! | `get`, `put`, `delete`, `patch`, `list`, `execute`, `key`, `app` | [`client`]: a running node |
+//! | `get`, `put`, `delete`, `patch`, `list`, `execute`, `key`, `app`, `dump`, `restore` | [`client`]: a running node |
+//! | `recover`, `rekey`; `key` and `app` of a stopped node | [`folder`]: what a node keeps on disk |
 //! | `token` | [`token`]: credentials, without a node |
 //! | `bench` | [`mod@bench`]: how a node answers under load |
 //! | `completions`, `man` | [`pages`]: what shells and manuals want |
@@ -20,6 +21,7 @@ pub mod bench;
 pub mod certificate;
 pub mod client;
 pub mod failure;
+pub mod folder;
 pub mod init;
 pub mod logging;
 pub mod pages;
@@ -140,6 +142,44 @@ Example:
   user/1
   user/2";
 
+const DUMP_EXAMPLE: &str = "\
+Example:
+  $ lucid put greeting hello
+  created, ETag …
+  $ lucid dump node.ndjson.zst
+  1 key, 0 items, 0 lists, 1 app
+  $ lucid dump --prefix greeting | sed -n 2p
+  {\"key\":\"greeting\",\"value\":\"hello\"}
+
+Credentials are not in it. The format is NDJSON; the README has its members. From node to node:
+lucid dump --url http://a:7020 | lucid restore --url http://b:7020";
+
+const RESTORE_EXAMPLE: &str = "\
+Example:
+  $ lucid put greeting hello
+  created, ETag …
+  $ lucid dump node.ndjson
+  1 key, 0 items, 0 lists, 1 app
+  $ lucid restore node.ndjson --prefix copy/
+  restored 1 entry
+  $ lucid get copy/greeting
+  hello";
+
+const RECOVER_EXAMPLE: &str = "\
+Example:
+  $ lucid recover /var/lib/lucid
+  lucid: /var/lib/lucid is no folder
+
+With a folder of a node that is stopped, it lists what each file has, names every damaged place, and changes
+nothing; --to DIR writes what can be kept into a new folder.";
+
+const REKEY_EXAMPLE: &str = "\
+Example:
+  $ lucid rekey /var/lib/lucid --new-key-file new.key
+  lucid: /var/lib/lucid is no folder
+
+The keys come from files, LUCID_ENCRYPTION__PRIVATE_KEY and LUCID_NEW_PRIVATE_KEY, the configuration, or are
+asked for; they never stand on the command line.";
 const EXECUTE_EXAMPLE: &str = "\
 Example:
   $ lucid execute SET notes greeting 'hello world'
@@ -254,6 +294,18 @@ enum Verb {
     Key(client::api_key::ApiKeyArgs),
     /// Make, list and end apps, and give them new tokens
     App(client::app::AppArgs),
+    /// Write all that a node holds to a file, while it serves
+    #[command(after_help = DUMP_EXAMPLE)]
+    Dump(client::dump::DumpArgs),
+    /// Write what a dump holds into a node
+    #[command(after_help = RESTORE_EXAMPLE)]
+    Restore(client::restore::RestoreArgs),
+    /// Say what can be kept of a damaged folder, and write it into another one
+    #[command(after_help = RECOVER_EXAMPLE)]
+    Recover(folder::recover::RecoverArgs),
+    /// Give a folder another key, or one at all, or none any more
+    #[command(after_help = REKEY_EXAMPLE)]
+    Rekey(folder::rekey::RekeyArgs),
     /// Load a node and show how it answers
     #[command(after_help = BENCH_EXAMPLE)]
     Bench(Box<bench::BenchArgs>),
@@ -357,8 +409,12 @@ pub fn run() -> ExitCode {
         Verb::List(args) => client::list::run(&args),
         Verb::Execute(args) => client::execute::run(&args),
         Verb::Token(args) => token::run(&args, config),
-        Verb::Key(args) => client::api_key::run(&args),
-        Verb::App(args) => client::app::run(&args),
+        Verb::Key(args) => client::api_key::run(&args, config),
+        Verb::App(args) => client::app::run(&args, config),
+        Verb::Dump(args) => client::dump::run(&args),
+        Verb::Restore(args) => client::restore::run(&args),
+        Verb::Recover(args) => folder::recover::run(&args, config),
+        Verb::Rekey(args) => folder::rekey::run(&args, config),
         Verb::Bench(args) => bench::run(&args),
         Verb::Completions(args) => pages::completions(&args, CommandLine::command()),
         Verb::Man(args) => pages::man(&args, CommandLine::command()),

@@ -32,7 +32,7 @@ use resolve::{Resolved, Surroundings, resolve};
 pub use secret::Secret;
 pub use settings::{
     Authentication, DATABASE_ACTIONS, Format, General, Http, Logging, Output, Persistence, Runtime, Settings,
-    Shown, Shutdown, Store, SyncMode, Tls, WhenFull,
+    Shown, Shutdown, Snapshot, Store, SyncMode, Tls, WhenFull,
 };
 use typed::{ReadError, Typed, read_text};
 

@@ -78,7 +78,7 @@ pub fn resolve(typed: &Typed, surroundings: Surroundings) -> Resolved {
     let workers_typed =
         reader.one("runtime.workers", 0, |text| whole(text, 0, WORKERS_MAX as u64), u64::to_string);
     let pin_cores = switch(&mut reader, "runtime.pin_cores", false);
-    let persistence = durability::persistence(&mut reader, &mut refusals, &mut warnings);
+    let (persistence, snapshot) = durability::durability(&mut reader, &mut refusals, &mut warnings);
     let when_full = when_full(&mut reader, persistence.is_some());
     let (workers, store) = store(&mut reader, &machine, workers_typed as usize, when_full, &mut refusals);
     let http = http(&mut reader);
@@ -93,6 +93,7 @@ pub fn resolve(typed: &Typed, surroundings: Surroundings) -> Resolved {
         authentication,
         store,
         persistence,
+        snapshot,
         http,
         databases,
         logging,
@@ -341,7 +342,6 @@ fn output(text: &str) -> Result<Output, String> {
 
 /// Settings of later versions and of earlier ones: read, so that a file with them loads.
 fn later(reader: &mut Reader<'_>, warnings: &mut Vec<String>) {
-    switch(reader, "persistence.snapshot_on_exit", false);
     switch(reader, "http.compression", false);
     switch(reader, "sse.enabled", true);
     switch(reader, "webui.enabled", true);

@@ -91,7 +91,9 @@ pub fn check(
             ));
         }
     }
-    let private_key = settings.persistence.as_ref().and_then(|persistence| persistence.private_key.as_ref());
+    let of_journal = settings.persistence.as_ref().and_then(|persistence| persistence.private_key.as_ref());
+    let of_snapshot = settings.snapshot.as_ref().and_then(|snapshot| snapshot.private_key.as_ref());
+    let private_key = of_journal.or(of_snapshot);
     let what = private_key.and_then(|key| private_key_refusal(key, allow_weak));
     refusals.extend(what.map(|what| reader.problem("encryption.private_key", what)));
     let memory_bytes = settings.store.memory_bytes;

@@ -26,6 +26,8 @@ pub struct Settings {
     pub store: Store,
     /// What is on disk too, if anything is.
     pub persistence: Option<Persistence>,
+    /// Where what is in memory stays while the node does not run, if anywhere.
+    pub snapshot: Option<Snapshot>,
     /// What a connection may do.
     pub http: Http,
     /// The databases family.
@@ -124,6 +126,16 @@ pub struct Persistence {
     /// When an answered write is safe from what.
     pub sync: SyncMode,
     /// What everything there is sealed with. Never empty.
+    pub private_key: Option<Secret>,
+}
+
+/// `persistence.snapshot_on_exit` while persistence is off, and the key of section `encryption` when that is
+/// on.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The file, as it was given.
+    pub file: PathBuf,
+    /// What it is sealed with. Never empty.
     pub private_key: Option<Secret>,
 }
 

@@ -380,6 +380,26 @@ fn persistence_is_where_and_how_and_under_which_key_it_says() {
 }
 
 #[test]
+fn a_snapshot_is_a_file_that_counts_without_persistence() {
+    let snapshot = |text: &str| Case::new().with(text).loaded().settings.snapshot;
+    assert!(snapshot("").is_none());
+    for off in ["false", "no", "''"] {
+        assert!(snapshot(&format!("persistence: {{snapshot_on_exit: {off}}}")).is_none(), "{off}");
+    }
+    let plain = snapshot("persistence: {snapshot_on_exit: warm/cache}").unwrap();
+    assert!(plain.file == PathBuf::from("warm/cache") && plain.private_key.is_none());
+    let key = "k".repeat(32);
+    let sealed =
+        format!("persistence: {{snapshot_on_exit: warm}}\nencryption: {{enabled: true, private_key: {key}}}");
+    assert_eq!(snapshot(&sealed).unwrap().private_key.unwrap().expose(), key);
+    assert!(Case::new().with(&sealed).loaded().settings.warnings.is_empty());
+    let both = "persistence: {enabled: true, location: data, snapshot_on_exit: warm}";
+    let loaded = Case::new().with(both).loaded();
+    assert!(loaded.settings.snapshot.is_none());
+    assert!(loaded.settings.warnings.join("\n").contains("snapshot_on_exit has no effect"));
+}
+
+#[test]
 fn what_deserves_a_warning_gets_one() {
     let warned = |case: Case| case.loaded().settings.warnings.join("\n");
     assert!(warned(Case::new().with("store: {max_limit: 16MiB}")).contains("http.request_size_limit"));
@@ -610,7 +630,7 @@ fn every_mistake_in_a_file_is_refused_with_its_place() {
             "no persistence.location",
         ),
         ("persistence: {sync: sometimes}", "1:21: persistence.sync", "always, everysec, never"),
-        ("persistence: {snapshot_on_exit: 2}", "1:33: persistence.snapshot_on_exit", "true or false"),
+        ("persistence: {snapshot_on_exit: true}", "1:33: persistence.snapshot_on_exit", "the name of a file"),
         ("encryption: {enabled: true}", "1:23: encryption.enabled", "no encryption.private_key"),
         (
             "persistence: {enabled: true, location: d}\nencryption: {enabled: true, private_key: short}",

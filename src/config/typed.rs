@@ -22,7 +22,7 @@ use super::value::{boolean, word};
 const PIPE_SECONDS_MAX: i64 = 5;
 
 /// Variables with our prefix that are no settings: they belong to the client verbs.
-const OTHER_VARIABLES: [&str; 3] = ["LUCID_URL", "LUCID_TOKEN", "LUCID_TOKEN_FILE"];
+const OTHER_VARIABLES: [&str; 4] = ["LUCID_URL", "LUCID_TOKEN", "LUCID_TOKEN_FILE", "LUCID_NEW_PRIVATE_KEY"];
 
 /// What an output of the log may say when it is written as a section.
 const OUTPUT_KEYS: [&str; 3] = ["type", "path", "colored"];

@@ -143,7 +143,7 @@ impl Simulation {
         }
         let count = 1 + self.random.below(3) as usize;
         let (taps, sources): (Vec<Tap>, Vec<_>) = (0..count).map(|_| connect(opened.bell())).unzip();
-        let wakers = (0..count).map(|_| Arc::new(Doorbell::new(Box::new(|| {})))).collect();
+        let wakers = (0..count).map(|_| Doorbell::new(Box::new(|| {}))).collect();
         let mut shards: Vec<Shard> = taps.into_iter().map(Shard::new).collect();
         for (key, value) in &self.model {
             shards[owner(key, count)].model.insert(key.clone(), value.clone());

@@ -73,7 +73,7 @@ impl Bench {
         }
         let (taps, sources): (Vec<Tap>, _) = (0..shards).map(|_| connect(opened.bell())).unzip();
         let shards_of = taps.into_iter().zip(models);
-        let wakers = (0..shards).map(|_| Arc::new(Doorbell::new(Box::new(|| {})))).collect();
+        let wakers = (0..shards).map(|_| Doorbell::new(Box::new(|| {}))).collect();
         let journal = opened.start(sources, wakers).expect("it starts");
         Bench { shards: shards_of.map(|(tap, model)| Shard { tap, model, begun: 0 }).collect(), journal }
     }

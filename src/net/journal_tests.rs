@@ -101,7 +101,7 @@ impl Node {
                 control: connect().1,
             };
             let reactor = Reactor::new(poll, config).unwrap();
-            threads.push(std::thread::spawn(move || reactor.run()));
+            threads.push(std::thread::spawn(move || reactor.run().map(drop)));
         }
         let mut node = Node { address, state, bells, sources, threads };
         until(|| node.state.phase() == Phase::Serving);

@@ -193,11 +193,11 @@ impl Reactor {
         })
     }
 
-    /// Serves until the node stops and the last connection has ended.
+    /// Serves until the node stops and the last connection has ended. What is left then comes back.
     ///
     /// # Errors
     /// What poll reports beside an interruption.
-    pub fn run(mut self) -> io::Result<()> {
+    pub fn run(mut self) -> io::Result<(Shard, Api)> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         loop {
             self.sleep(&mut events)?;
@@ -251,7 +251,7 @@ impl Reactor {
             // Until the last connection of the node has ended, its requests may need this shard.
             if self.core.draining && self.loads.total() == 0 {
                 self.core.mesh.wake_all();
-                return Ok(());
+                return Ok((self.core.shard, self.core.api));
             }
         }
     }
@@ -588,8 +588,10 @@ impl Reactor {
     /// When the node stops: closes the listening sockets, and once every reactor has done so, so that
     /// whoever sees a connection end finds no open door, ends what is idle.
     fn stop(&mut self) {
-        if self.core.draining || self.state.phase() != Phase::Draining {
-            return;
+        match self.state.phase() {
+            Phase::Closing => return self.close_all(),
+            Phase::Draining if !self.core.draining => {}
+            _ => return,
         }
         if !std::mem::take(&mut self.listeners).is_empty() {
             self.loads.stop_listening();
@@ -607,6 +609,20 @@ impl Reactor {
                 self.close(id);
             }
         }
+    }
+}
+
+impl Reactor {
+    /// Ends every connection, whatever it is waiting for.
+    #[cold]
+    fn close_all(&mut self) {
+        if !std::mem::take(&mut self.listeners).is_empty() {
+            self.loads.stop_listening();
+        }
+        self.core.draining = true;
+        let ids: Vec<u32> = self.connections.iter().map(|(id, _)| id as u32).collect();
+        ids.into_iter().for_each(|id| self.close(id));
+        self.core.mesh.wake_all();
     }
 }
 

@@ -86,17 +86,20 @@ pub struct Comeback {
     pub spaces: Arc<HashSet<Namespace>>,
     /// All clocks go on above it.
     pub version_max: Version,
+    /// Whether it is no good if not all of it fits into the memory.
+    pub must_fit: bool,
     pub state: Arc<NodeState>,
     /// Tells the main thread that all is back.
     pub done: Arc<dyn Fn() + Send + std::marker::Sync>,
 }
 
 impl Comeback {
-    /// The part of one reactor, whose journal is attached behind it.
-    pub fn of(&self, me: usize, tap: Tap) -> Recovery {
+    /// The part of one reactor, whose journal is attached behind it, if it has one.
+    pub fn of(&self, me: usize, tap: Option<Tap>) -> Recovery {
         let (mut replay, hasher, spaces) = (self.replay.clone(), self.hasher.clone(), self.spaces.clone());
         let (workers, version_max) = (self.workers, self.version_max);
-        let (state, done, mut tap) = (self.state.clone(), self.done.clone(), Some(tap));
+        let (state, done, must_fit) = (self.state.clone(), self.done.clone(), self.must_fit);
+        let (mut tap, mut left_out) = (tap, 0_u64);
         Recovery::new(move |shard, now| {
             let (before, _) = replay.progress();
             let mut refused = None;
@@ -105,6 +108,8 @@ impl Comeback {
                 let is_mine = || KeyHasher::owner(hasher.hash(namespace, key), workers) == me;
                 if refused.is_none() && spaces.contains(&namespace) && is_mine() {
                     refused = shard.restore(&record, now).err();
+                    // A cache that has become smaller keeps what fits.
+                    left_out += u64::from(refused.take_if(|_| !must_fit).is_some());
                 }
             });
             state.add_recovered(replay.progress().0 - before);
@@ -112,9 +117,12 @@ impl Comeback {
             if let Some(why) = refused {
                 return Err(io::Error::other(no_room(why)));
             }
-            if is_done && let Some(tap) = tap.take() {
+            if is_done {
                 shard.raise_clock(version_max);
-                shard.attach(tap);
+                tap.take().into_iter().for_each(|tap| shard.attach(tap));
+                if left_out > 0 {
+                    log::warn!("{left_out} entries of the snapshot found no room");
+                }
                 if state.has_recovered() {
                     done();
                 }

@@ -7,12 +7,14 @@
 //! Bytes that change get a fresh version, and nothing else does. Fencing tokens are drawn from the
 //! same clock, so a token is above every version and token before it.
 
+use std::num::NonZeroU64;
+
 use crate::clock::{Now, Version, VersionClock};
 use crate::etag::Tags;
 use crate::limits::CONTENT_TYPE_BYTES_MAX;
 use crate::op::{
-    Action, CONTENT_TYPE_DEFAULT, Condition, Encoding, Entry, Expiry, Large, Meta, Namespace, Operation,
-    Outcome, Payload, Step,
+    Action, CONTENT_TYPE_DEFAULT, Condition, DumpedLock, Encoding, Entry, Expiry, Large, Meta, Namespace,
+    Operation, Outcome, Payload, Step,
 };
 use crate::store::{
     Lock, NewEntry, NewMeta, Scan, Stats, Store, View, Walk, WalkBudget, WalkEntry, WriteError,
@@ -69,6 +71,10 @@ impl Shard {
             Action::Put { value, content_type, encoding, expiry } => {
                 let content_type = content_type.unwrap_or(CONTENT_TYPE_DEFAULT);
                 self.put(op, &Content { value, content_type, encoding }, expiry, now)
+            }
+            Action::Restore { value, content_type, encoding, expiry, lock } => {
+                let content_type = content_type.unwrap_or(CONTENT_TYPE_DEFAULT);
+                self.restore_dumped(op, &Content { value, content_type, encoding }, expiry, lock, now)
             }
             Action::Delete { answer_value } => self.delete(op, answer_value, now),
             Action::Lock { lease_seconds } => self.lock(op, lease_seconds, now),
@@ -190,6 +196,31 @@ impl Shard {
             return Outcome::Absent;
         }
         match self.write(op, content, deadline(expiry, now), held.and_then(|held| held.lock), now) {
+            Ok(meta) if held.is_some() => Outcome::Updated(meta),
+            Ok(meta) => Outcome::Created(meta),
+            Err(refused) => refused,
+        }
+    }
+
+    /// What is there makes way, its lock with it: whoever restores has the say. The new lock's token stays
+    /// below those to come.
+    fn restore_dumped(
+        &mut self,
+        op: &Operation<'_>,
+        content: &Content<'_>,
+        expiry: Expiry,
+        lock: Option<DumpedLock>,
+        now: Now,
+    ) -> Outcome<'_> {
+        let held = match self.meets_conditions(op, self.held(op, now)) {
+            Ok(held) => held,
+            Err(refused) => return refused,
+        };
+        let lock = lock.map(|lock| Lock { token: lock.token, until_ms: lock.until_ms.map(NonZeroU64::get) });
+        if let Some(lock) = lock {
+            self.versions.raise(Version(lock.token));
+        }
+        match self.write(op, content, deadline(expiry, now), lock, now) {
             Ok(meta) if held.is_some() => Outcome::Updated(meta),
             Ok(meta) => Outcome::Created(meta),
             Err(refused) => refused,
@@ -467,6 +498,7 @@ pub(super) fn deadline(expiry: Expiry, now: Now) -> Option<u64> {
     match expiry {
         Expiry::Never => None,
         Expiry::Seconds(seconds) => Some(now.unix_ms.saturating_add(u64::from(seconds) * 1_000)),
+        Expiry::At(unix_ms) => Some(unix_ms),
     }
 }
 

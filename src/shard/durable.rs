@@ -144,7 +144,7 @@ impl Shard {
     }
 
     /// What a listing that is answered now waits for: everything.
-    pub(super) fn touch_all(&mut self) {
+    pub fn touch_all(&mut self) {
         if let Some(durable) = &mut self.durable {
             durable.touched = durable.tap.appended();
         }

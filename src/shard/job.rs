@@ -28,8 +28,8 @@ use std::sync::Weak;
 
 use crate::clock::Version;
 use crate::op::{
-    Action, CONTENT_TYPE_DEFAULT, Condition, Encoding, Entry, Expiry, Large, Meta, Namespace, Operation,
-    Outcome, Payload, Step,
+    Action, CONTENT_TYPE_DEFAULT, Condition, DumpedLock, Encoding, Entry, Expiry, Large, Meta, Namespace,
+    Operation, Outcome, Payload, Step,
 };
 use crate::shard::{ListTask, Scan};
 
@@ -110,6 +110,7 @@ struct Asked {
 enum AskedAction {
     Get,
     Put { content_type_bytes: Option<u16>, encoding: Encoding, expiry: Expiry },
+    Restore { content_type_bytes: Option<u16>, encoding: Encoding, expiry: Expiry, lock: Option<DumpedLock> },
     Delete { answer_value: bool },
     Lock { lease_seconds: Option<u32> },
     Unlock,
@@ -185,6 +186,16 @@ fn take<'a>(rest: &mut &'a [u8], count: u16) -> &'a [u8] {
 }
 
 impl Job {
+    /// Packs the content of a write; answers the length of its type.
+    fn push_content(&mut self, value: Payload<'_>, content_type: Option<&[u8]>) -> Option<u16> {
+        self.bytes.push(content_type.unwrap_or_default());
+        match value {
+            Payload::Bytes(value) => self.bytes.push(value),
+            Payload::Large(large) => self.large = Some(Large::clone(large)),
+        }
+        content_type.map(|text| text.len() as u16)
+    }
+
     /// Packs an operation. Field values longer than 64 KiB cannot come: a head has 16 KiB.
     pub fn ask(&mut self, ticket: Ticket, operation: &Operation<'_>) {
         self.ticket = ticket;
@@ -198,13 +209,12 @@ impl Job {
         let action = match operation.action {
             Action::Get => AskedAction::Get,
             Action::Put { value, content_type, encoding, expiry } => {
-                self.bytes.push(content_type.unwrap_or_default());
-                match value {
-                    Payload::Bytes(value) => self.bytes.push(value),
-                    Payload::Large(large) => self.large = Some(Large::clone(large)),
-                }
-                let content_type_bytes = content_type.map(|text| text.len() as u16);
+                let content_type_bytes = self.push_content(value, content_type);
                 AskedAction::Put { content_type_bytes, encoding, expiry }
+            }
+            Action::Restore { value, content_type, encoding, expiry, lock } => {
+                let content_type_bytes = self.push_content(value, content_type);
+                AskedAction::Restore { content_type_bytes, encoding, expiry, lock }
             }
             Action::Delete { answer_value } => AskedAction::Delete { answer_value },
             Action::Lock { lease_seconds } => AskedAction::Lock { lease_seconds },
@@ -341,6 +351,11 @@ impl Job {
                 let content_type = content_type_bytes.map(|count| take(&mut rest, count));
                 let value = self.large.as_ref().map_or(Payload::Bytes(rest), Payload::Large);
                 Action::Put { value, content_type, encoding, expiry }
+            }
+            AskedAction::Restore { content_type_bytes, encoding, expiry, lock } => {
+                let content_type = content_type_bytes.map(|count| take(&mut rest, count));
+                let value = self.large.as_ref().map_or(Payload::Bytes(rest), Payload::Large);
+                Action::Restore { value, content_type, encoding, expiry, lock }
             }
             AskedAction::Delete { answer_value } => Action::Delete { answer_value },
             AskedAction::Lock { lease_seconds } => Action::Lock { lease_seconds },

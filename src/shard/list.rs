@@ -78,6 +78,7 @@ enum Draft {
 #[derive(Debug)]
 struct Reading {
     version: Version,
+    expires_ms: Option<u64>,
     next: Option<Place>,
     left: u32,
     out: Gathering,
@@ -117,7 +118,11 @@ impl ListTask {
     pub fn writes(&self) -> bool {
         matches!(
             self.action,
-            ListAction::Write(..) | ListAction::Add(..) | ListAction::Remove(_) | ListAction::Purge
+            ListAction::Write(..)
+                | ListAction::WriteNew(..)
+                | ListAction::Add(..)
+                | ListAction::Remove(_)
+                | ListAction::Purge
         )
     }
 }
@@ -183,7 +188,8 @@ impl Shard {
             Kept::Long(_) => Draft::InPlace(view.version),
         };
         match (&task.action, found) {
-            (ListAction::Write(..), _) | (ListAction::Add(..), None) => {
+            (ListAction::WriteNew(..), Some(_)) => Step::Done(ListOutcome::Exists(true)),
+            (ListAction::Write(..), _) | (ListAction::WriteNew(..) | ListAction::Add(..), None) => {
                 edit(Draft::Short(ShortList::default()), None)
             }
             (ListAction::Exists, found) => Step::Done(ListOutcome::Exists(found.is_some())),
@@ -313,7 +319,10 @@ impl Shard {
     fn finish(&mut self, task: &ListTask, edit: Edit, now: Now) -> Step {
         let at = task.at();
         let expires_ms = match (&task.action, edit.from) {
-            (ListAction::Write(_, expiry) | ListAction::Add(_, expiry), None) => deadline(*expiry, now),
+            (
+                ListAction::Write(_, expiry) | ListAction::WriteNew(_, expiry) | ListAction::Add(_, expiry),
+                None,
+            ) => deadline(*expiry, now),
             (_, from) => from.and_then(|(_, expires_ms)| expires_ms),
         };
         // A copy was made of a list that may be gone since.
@@ -439,7 +448,7 @@ impl Shard {
         }
         reading.out.push(b"]");
         reading.out.push(task.around[1]);
-        Step::Done(ListOutcome::Values(reading.out.finish()))
+        Step::Done(ListOutcome::Values(reading.out.finish(), reading.expires_ms))
     }
 
     /// Whether a list is still there as it was.
@@ -507,12 +516,13 @@ fn slice(view: &ListView<'_>, start: i64, end: i64, around: [&'static [u8]; 2]) 
             out.push(b"]");
             out.push(around[1]);
             if let Gathering::Small(bytes) = out {
-                return Step::Done(ListOutcome::Values(Bytes::Small(bytes)));
+                return Step::Done(ListOutcome::Values(Bytes::Small(bytes), view.expires_ms));
             }
             None
         }
     };
-    Step::More(Progress::Reading(Reading { version: view.version, next, left, out }))
+    let ListView { version, expires_ms, .. } = *view;
+    Step::More(Progress::Reading(Reading { version, expires_ms, next, left, out }))
 }
 
 fn refused(why: WriteError) -> ListOutcome {

@@ -28,6 +28,8 @@ pub struct Needle {
 pub enum ListAction {
     /// Replace it, or make it.
     Write(Values, Expiry),
+    /// The same, if there is none.
+    WriteNew(Values, Expiry),
     /// Add those values that it does not have; make it, with this time-to-live, if there is none.
     Add(Values, Expiry),
     /// Take those values out that it has.
@@ -70,8 +72,9 @@ pub enum ListOutcome {
     Exists(bool),
     /// How many are before the value, if it is there.
     Index(Option<u32>),
-    /// The values as a JSON array, between the texts that the task has for its ends.
-    Values(Bytes),
+    /// The values as a JSON array, between the texts that the task has for its ends, and when the list
+    /// expires, in milliseconds since the Unix epoch.
+    Values(Bytes, Option<u64>),
     /// The store is full and may not evict. Nothing has changed.
     StoreFull,
     /// More than a list may hold. Nothing has changed.
@@ -85,9 +88,10 @@ pub enum ListOutcome {
 impl ListAction {
     pub(super) fn values(&self) -> Option<&Values> {
         match self {
-            ListAction::Write(values, _) | ListAction::Add(values, _) | ListAction::Remove(values) => {
-                Some(values)
-            }
+            ListAction::Write(values, _)
+            | ListAction::WriteNew(values, _)
+            | ListAction::Add(values, _)
+            | ListAction::Remove(values) => Some(values),
             _ => None,
         }
     }

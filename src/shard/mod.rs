@@ -38,5 +38,6 @@ pub use restore::RestoreError;
 
 pub use crate::journal::{Health, Tap};
 pub use crate::store::{
-    Brought, Kept, Listed, Scan, ScanPlace, Sweep, Swept, SweptValue, Walk, WalkBudget, WalkEntry, Walked,
+    Brought, Kept, Listed, Scan, ScanPlace, Sweep, Swept, SweptValue, View, Walk, WalkBudget, WalkEntry,
+    Walked,
 };

@@ -51,12 +51,12 @@ impl Response {
                 return Err(format!("{name} comes twice: {self:?}"));
             }
         }
-        // Whole databases alone are of unknown length.
+        // Whole databases and dumps alone are of unknown length.
         if let Some(coding) = self.field("transfer-encoding") {
             let is_good = coding == "chunked"
                 && self.status == 200
                 && self.field("content-length").is_none()
-                && self.field("content-type") == Some("application/json");
+                && matches!(self.field("content-type"), Some("application/json" | "application/x-ndjson"));
             return if is_good { Ok(()) } else { Err(format!("chunks where none belong: {self:?}")) };
         }
         if self.status < 200 {
@@ -72,6 +72,7 @@ impl Response {
         match (self.status, self.field("content-length")) {
             (204, Some(_)) => Err(format!("Content-Length in a 204: {self:?}")),
             (204 | 304, None) => Ok(()),
+            (200, None) if self.field("transfer-encoding").is_some() => Ok(()),
             (_, Some(digits)) if digits.parse::<u64>().is_ok_and(|n| n.to_string() == digits) => Ok(()),
             _ => Err(format!("no good Content-Length: {self:?}")),
         }

@@ -75,6 +75,20 @@ pub(super) fn done(errand: Box<dyn Any + Send>) -> Option<Done> {
     }
 }
 
+/// Has the database of this name found, or made.
+pub(in super::super) fn ensure(name: Box<str>) -> Piece<'static> {
+    there(Errand::Order(DatabaseOrder::Ensure(name)))
+}
+
+/// Its number.
+pub(in super::super) fn ensured(errand: Box<dyn Any + Send>) -> Result<u32, Problem> {
+    match done(errand) {
+        Some(Done::Decided(Ok(Some(number)))) => Ok(number),
+        Some(Done::Decided(Err(why))) => Err(refused(why)),
+        _ => Err(Problem::Busy),
+    }
+}
+
 /// Has another reactor follow a change.
 pub fn follow(change: DatabaseChange) -> Box<dyn Any + Send> {
     Box::new(Errand::Follow(change))

@@ -438,8 +438,8 @@ impl Order {
             }
             ListOutcome::Index(Some(index)) => told(|body| number(body, index)),
             ListOutcome::Index(None) => told(|body| body.extend_from_slice(b"-1")),
-            ListOutcome::Values(Bytes::Small(body)) => Answer::Told(Status::Ok, body),
-            ListOutcome::Values(Bytes::Large(body)) => {
+            ListOutcome::Values(Bytes::Small(body), _) => Answer::Told(Status::Ok, body),
+            ListOutcome::Values(Bytes::Large(body), _) => {
                 self.room = memory.reserve(body.len() as u64).map(Reservation::for_large);
                 match self.room {
                     Some(_) => Answer::Large(body),

@@ -1,5 +1,6 @@
-//! `lucid key`: makes, lists, shows, renames and ends API keys of a running node.
+//! `lucid key`: makes, lists, shows, renames and ends API keys of a running node, or of one that is stopped.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -14,6 +15,7 @@ use super::key::percent_encoded;
 use super::node::{Node, Payload};
 use super::output::{Reader, write};
 use crate::cli::failure::{Failure, tell};
+use crate::cli::folder::FolderArgs;
 use crate::cli::token::{grant, prefix};
 use crate::config::problem::escaped;
 
@@ -22,6 +24,8 @@ use crate::config::problem::escaped;
 pub struct ApiKeyArgs {
     #[command(subcommand)]
     verb: ApiKeyVerb,
+    #[command(flatten)]
+    folder: FolderArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -173,29 +177,31 @@ struct Page<'p> {
 }
 
 /// Does what is asked for.
-pub fn run(args: &ApiKeyArgs) -> Result<ExitCode, Failure> {
+pub fn run(args: &ApiKeyArgs, config: Option<&Path>) -> Result<ExitCode, Failure> {
+    let open = |node: &NodeArgs| Node::or_folder(node, &args.folder, config);
     match &args.verb {
-        ApiKeyVerb::Create(args) => create(args),
-        ApiKeyVerb::List(args) => list(args),
-        ApiKeyVerb::Show(args) => show(args),
+        ApiKeyVerb::Create(args) => create(args, &open(&args.node)?),
+        ApiKeyVerb::List(args) => list(args, &open(&args.node)?),
+        ApiKeyVerb::Show(args) => show(args, &open(&args.node)?),
         ApiKeyVerb::Rename(args) => {
             let body = Value::from(Map::from_iter([("name".into(), args.name.as_str().into())]));
-            change(&args.node, ("PATCH", &args.id), Some(&body), args.json, "renamed")
+            change(&open(&args.node)?, ("PATCH", &args.id), Some(&body), args.json, "renamed")
         }
-        ApiKeyVerb::Delete(args) => change(&args.node, ("DELETE", &args.id), None, args.json, "deleted"),
+        ApiKeyVerb::Delete(args) => {
+            change(&open(&args.node)?, ("DELETE", &args.id), None, args.json, "deleted")
+        }
     }
 }
 
-fn create(args: &CreateArgs) -> Result<ExitCode, Failure> {
-    let node = Node::new(&args.node)?;
+fn create(args: &CreateArgs, node: &Node) -> Result<ExitCode, Failure> {
     let mut order = Map::new();
     order.insert("name".into(), args.name.as_str().into());
     order.insert("grants".into(), args.grants.clone().into());
     order.extend(args.prefix.as_deref().map(|prefix| ("prefix".into(), prefix.into())));
     order.extend(args.ttl.map(|seconds| ("expires_in".into(), seconds.into())));
-    let answer = send(&node, "POST", "/api/keys", Some(&order.into()))?;
-    let body = whole(answer, &node, 201, &args.name)?;
-    let told: Told<'_> = read(&body, &node)?;
+    let answer = send(node, "POST", "/api/keys", Some(&order.into()))?;
+    let body = whole(answer, node, 201, &args.name)?;
+    let told: Told<'_> = read(&body, node)?;
     if args.json {
         return print(&body);
     }
@@ -207,18 +213,17 @@ fn create(args: &CreateArgs) -> Result<ExitCode, Failure> {
     print(told.key.as_bytes())
 }
 
-fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
-    let node = Node::new(&args.node)?;
+fn list(args: &ListArgs, node: &Node) -> Result<ExitCode, Failure> {
     let mut cursor = String::new();
     loop {
         let path = format!("/api/keys?cursor={}", percent_encoded(cursor.as_bytes()));
-        let body = whole(send(&node, "GET", &path, None)?, &node, 200, "the list of keys")?;
-        let page: Page<'_> = read(&body, &node)?;
+        let body = whole(send(node, "GET", &path, None)?, node, 200, "the list of keys")?;
+        let page: Page<'_> = read(&body, node)?;
         let mut lines = String::new();
         for key in page.keys {
             match args.json {
                 true => lines.push_str(key.get()),
-                false => lines.push_str(&line(&read(key.get().as_bytes(), &node)?)),
+                false => lines.push_str(&line(&read(key.get().as_bytes(), node)?)),
             }
             lines.push('\n');
         }
@@ -241,14 +246,13 @@ fn line(told: &Told<'_>) -> String {
     escaped(&text)
 }
 
-fn show(args: &OneArgs) -> Result<ExitCode, Failure> {
-    let node = Node::new(&args.node)?;
-    let answer = send(&node, "GET", &path(&args.id), None)?;
-    let body = whole(answer, &node, 200, &args.id)?;
+fn show(args: &OneArgs, node: &Node) -> Result<ExitCode, Failure> {
+    let answer = send(node, "GET", &path(&args.id), None)?;
+    let body = whole(answer, node, 200, &args.id)?;
     if args.json {
         return print(&body);
     }
-    let told: Told<'_> = read(&body, &node)?;
+    let told: Told<'_> = read(&body, node)?;
     let grants = told.grants.join(" ");
     let lines = [
         ("id", Some(&told.id)),
@@ -272,14 +276,13 @@ fn show(args: &OneArgs) -> Result<ExitCode, Failure> {
 
 /// Changes a key: `PATCH` or `DELETE`, and what is said then.
 fn change(
-    args: &NodeArgs,
+    node: &Node,
     (method, id): (&str, &str),
     order: Option<&Value>,
     json: bool,
     done: &str,
 ) -> Result<ExitCode, Failure> {
-    let node = Node::new(args)?;
-    let body = whole(send(&node, method, &path(id), order)?, &node, 200, id)?;
+    let body = whole(send(node, method, &path(id), order)?, node, 200, id)?;
     print(if json { &body } else { done.as_bytes() })
 }
 

@@ -1,5 +1,6 @@
-//! `lucid app`: makes, lists and ends apps of a running node, and gives them new tokens.
+//! `lucid app`: makes, lists and ends apps of a node, running or stopped, and gives them new tokens.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::key::percent_encoded;
 use super::node::Node;
 use super::output::{Reader, write};
 use crate::cli::failure::{Failure, tell};
+use crate::cli::folder::FolderArgs;
 use crate::config::problem::escaped;
 use crate::config::value;
 use crate::limits::TTL_SECONDS_MAX;
@@ -23,6 +25,8 @@ use crate::limits::TTL_SECONDS_MAX;
 pub struct AppArgs {
     #[command(subcommand)]
     verb: AppVerb,
+    #[command(flatten)]
+    folder: FolderArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -160,28 +164,29 @@ fn grace(text: &str) -> Result<u64, String> {
 }
 
 /// Does what is asked for.
-pub fn run(args: &AppArgs) -> Result<ExitCode, Failure> {
+pub fn run(args: &AppArgs, config: Option<&Path>) -> Result<ExitCode, Failure> {
+    let open = |node: &NodeArgs| Node::or_folder(node, &args.folder, config);
     match &args.verb {
         AppVerb::Create(args) => {
             let order = Map::from_iter([("name".into(), args.name.as_str().into())]);
-            let node = Node::new(&args.node)?;
+            let node = open(&args.node)?;
             let answer = send(&node, "POST", "/apps", Some(&order.into()))?;
             tokens(&whole(answer, &node, 201, &args.name)?, &node, args.json)
         }
-        AppVerb::List(args) => list(args),
+        AppVerb::List(args) => list(args, &open(&args.node)?),
         AppVerb::Rotate(args) => {
             let which = args.which.to_possible_value().map(|value| value.get_name().to_owned());
             let order = Map::from_iter([
                 ("token".into(), which.into()),
                 ("grace".into(), args.grace.unwrap_or(0).into()),
             ]);
-            let node = Node::new(&args.node)?;
+            let node = open(&args.node)?;
             let path = format!("/apps/{}/rotate", percent_encoded(args.id.as_bytes()));
             let answer = send(&node, "POST", &path, Some(&Value::from(order)))?;
             tokens(&whole(answer, &node, 200, &args.id)?, &node, args.json)
         }
         AppVerb::Delete(args) => {
-            let node = Node::new(&args.node)?;
+            let node = open(&args.node)?;
             let path = format!("/apps/{}", percent_encoded(args.id.as_bytes()));
             let body = whole(send(&node, "DELETE", &path, None)?, &node, 200, &args.id)?;
             let envelope: Envelope<'_> = read(&body, &node)?;
@@ -209,22 +214,21 @@ fn tokens(body: &[u8], node: &Node, json: bool) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
-    let node = Node::new(&args.node)?;
+fn list(args: &ListArgs, node: &Node) -> Result<ExitCode, Failure> {
     let mut cursor = String::new();
     loop {
         let path = format!("/apps?cursor={}", percent_encoded(cursor.as_bytes()));
-        let answer = send(&node, "GET", &path, None)?;
+        let answer = send(node, "GET", &path, None)?;
         let next = answer.field("X-Next-Cursor").map(str::to_owned);
-        let body = whole(answer, &node, 200, "the list of apps")?;
-        let envelope: Envelope<'_> = read(&body, &node)?;
-        let apps: Vec<&RawValue> = read(envelope.data.get().as_bytes(), &node)?;
+        let body = whole(answer, node, 200, "the list of apps")?;
+        let envelope: Envelope<'_> = read(&body, node)?;
+        let apps: Vec<&RawValue> = read(envelope.data.get().as_bytes(), node)?;
         let mut lines = String::new();
         for app in apps {
             match args.json {
                 true => lines.push_str(app.get()),
                 false => {
-                    let told: Told<'_> = read(app.get().as_bytes(), &node)?;
+                    let told: Told<'_> = read(app.get().as_bytes(), node)?;
                     lines.push_str(&escaped(&format!("{}  {}  {}", told.id, told.created_at, told.name)));
                 }
             }

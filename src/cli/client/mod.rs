@@ -1,7 +1,8 @@
-//! The verbs that talk to a running node: `get`, `put`, `delete`, `patch`, `list`, `execute`,
-//! `key`, `app`.
+//! The verbs that talk to a running node: `get`, `put`, `delete`, `patch`, `list`, `execute`, `key`, `app`,
+//! `dump`, `restore`.
 //!
-//! A verb reads its arguments, makes one request ([`node`]; `list` makes one for each page) and shows
+//! A verb reads its arguments, makes one request ([`node`]; `list` makes one for each page, `restore` one for
+//! each slice) and shows
 //! the answer. Bytes of a value go to stdout or a file as they are; whatever is said beside them goes
 //! to stderr. A script can tell by the exit code what happened: 3 absent, 4 refused, 5 conflict.
 //!
@@ -14,15 +15,18 @@ mod answer;
 pub mod api_key;
 pub mod app;
 pub mod delete;
+pub mod dump;
 pub mod execute;
 pub mod family;
 pub mod get;
 mod key;
+mod lines;
 pub mod list;
 pub mod node;
 mod output;
 pub mod patch;
 pub mod put;
+pub mod restore;
 pub mod trust;
 
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! The node at the other end: where it is, who asks, and what goes wrong on the way.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
@@ -18,6 +19,8 @@ use super::answer::Answer;
 use super::trust::{self, TrustArgs};
 use super::{NodeArgs, key};
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::folder::FolderArgs;
+use crate::cli::folder::office::Office;
 use crate::config::problem::escaped;
 use crate::config::{Secret, value};
 
@@ -40,6 +43,8 @@ pub struct Node {
     trust: TrustArgs,
     token: Option<Token>,
     timeout: Duration,
+    /// What answers in the place of a node that is stopped.
+    office: Option<RefCell<Office>>,
 }
 
 /// A credential, and where it was found.
@@ -65,6 +70,15 @@ pub enum Payload<'p> {
 impl Node {
     /// Reads where the node is and who asks. Nothing is sent yet.
     pub fn new(args: &NodeArgs) -> Result<Node, Failure> {
+        Node::with(args, false)
+    }
+
+    /// The same for answers that take their time: the patience is for each step of them.
+    pub fn patient(args: &NodeArgs) -> Result<Node, Failure> {
+        Node::with(args, true)
+    }
+
+    fn with(args: &NodeArgs, patient: bool) -> Result<Node, Failure> {
         let (url, authority) = base_url(&args.url)?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -73,7 +87,10 @@ impl Node {
             // A node is near; a proxy for the web would be asked in its place.
             .proxy(None)
             .user_agent(concat!("lucid/", env!("CARGO_PKG_VERSION")))
-            .timeout_global(Some(args.timeout));
+            .timeout_global(Some(args.timeout).filter(|_| !patient))
+            .timeout_connect(Some(args.timeout))
+            .timeout_recv_response(Some(args.timeout))
+            .timeout_per_read(Some(args.timeout));
         let config = config.build();
         let agent = match url.starts_with(HTTPS) {
             true => {
@@ -83,7 +100,20 @@ impl Node {
             false => config.into(),
         };
         let (trust, timeout) = (args.trust.clone(), args.timeout);
-        Ok(Node { agent, url, authority, trust, token: token(args.token_file.as_deref())?, timeout })
+        let token = token(args.token_file.as_deref())?;
+        Ok(Node { agent, url, authority, trust, token, timeout, office: None })
+    }
+
+    /// A node that is stopped, if its folder is asked for, or else a running one.
+    pub fn or_folder(args: &NodeArgs, folder: &FolderArgs, config: Option<&Path>) -> Result<Node, Failure> {
+        let node = Node::new(args)?;
+        Ok(match Office::open(folder, config)? {
+            Some(office) => {
+                let url = office.folder().display().to_string();
+                Node { url, office: Some(RefCell::new(office)), ..node }
+            }
+            None => node,
+        })
     }
 
     /// The same for the databases, whose password goes before the token if there is one.
@@ -142,6 +172,10 @@ impl Node {
         fields: &[(&'static str, String)],
         payload: Payload<'_>,
     ) -> Result<Answer, Failure> {
+        if let Some(office) = &self.office {
+            let body = if let Payload::Bytes(body) = payload { body } else { &[] };
+            return office.borrow_mut().call(method, path, body).map(Answer::new);
+        }
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
         if let Some(token) = &self.token {
             request = request.header("Authorization", token.field()?);

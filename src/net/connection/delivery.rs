@@ -7,8 +7,8 @@
 use std::io::{self, IoSlice};
 
 use super::{Connection, Intake, Life, Proof, Stage, State};
-use crate::api::{Call, Decoded, Flow, Gather, Problem, Tail, Work};
-use crate::http::response;
+use crate::api::{Call, Decoded, Flow, Gather, Problem, Tail, Work, Wrote};
+use crate::http::{Method, Request, Version, response};
 use crate::memory::Reservation;
 use crate::net::core::{Core, Task};
 use crate::net::helper::Done;
@@ -18,6 +18,9 @@ use crate::shard::{Job, Ticket};
 
 /// Output gathered before it is offered to the socket in the middle of a turn.
 const SCRATCH_BYTES: usize = 64 * 1_024;
+
+/// Parts of a long answer that are written in one turn: half a millisecond.
+const PARTS_PER_TURN: usize = 8;
 
 impl Connection {
     /// Executes and answers what is at the front of the queue, and writes once.
@@ -156,10 +159,12 @@ impl Connection {
                 }
                 (State::Ready, Some(Call::Gather(call))) => {
                     let payload = slot.body.payload(block);
-                    match core.api.gather(request, head, call, payload) {
+                    let gathered = core.api.gather(request, head, call, payload);
+                    match gathered.and_then(|gather| gather.with_room(&core.memory)) {
                         Ok(gather) => {
                             // Of what may be longer than is known, there the end is that of the connection.
-                            slot.close |= gather.ends_with_connection(request);
+                            slot.close |= gather.ends_with_connection(request)
+                                || gather.is_stream() && request.version == Version::Http10;
                             slot.state = State::Gathering(gather);
                             continue;
                         }
@@ -170,19 +175,22 @@ impl Connection {
                     }
                 }
                 (State::Gathering(gather), _) => {
-                    if gather.is_reading() {
-                        let budget = std::mem::take(&mut core.reading_bytes);
-                        gather.read_on(budget);
+                    if gather.wants_turn() && !gather.is_stream() {
+                        gather.take_turn(std::mem::take(&mut core.reading_bytes));
                         if gather.is_reading() {
                             return Ok(());
                         }
                     }
-                    let pauses = hand_out(gather, ticket, core);
-                    if pauses {
+                    if hand_out(gather, ticket, core) {
                         self.pause(core, id);
                         return Ok(());
                     }
-                    if !gather.is_done() {
+                    if gather.is_stream() && request.method != Method::Head {
+                        let to = (&mut self.stream, &mut self.backlog);
+                        if !stream(gather, (request, head, close), ticket, core, to, scratch)? {
+                            return Ok(());
+                        }
+                    } else if !gather.is_done() {
                         match gather.flow(&mut core.api, request, head, close, scratch) {
                             Flow::Waits => return Ok(()),
                             Flow::Broken => return Err(io::ErrorKind::OutOfMemory.into()),
@@ -285,7 +293,7 @@ impl Connection {
                 if let Some(scan) = job.take_scan() {
                     gather.accept_scan(piece, scan);
                 } else if let Some(task) = job.take_list_task() {
-                    gather.accept_list(task, &core.memory);
+                    gather.accept_list(piece, task, &core.memory);
                 } else if job.spaces_to_empty().is_some() {
                     gather.accept_emptied();
                 } else if let Some(errand) = job.take_errand() {
@@ -344,6 +352,33 @@ impl Connection {
     }
 }
 
+/// Writes parts of an answer as far as they are there and the socket takes them, a few for each turn. True
+/// when that was all of it.
+fn stream(
+    gather: &mut Gather,
+    (request, head, close): (&Request, &[u8], bool),
+    ticket: Ticket,
+    core: &mut Core,
+    (stream, backlog): (&mut Socket, &mut Option<Box<Backlog>>),
+    scratch: &mut Vec<u8>,
+) -> io::Result<bool> {
+    for _ in 0..PARTS_PER_TURN {
+        match gather.write(&mut core.api, request, head, close, scratch) {
+            Wrote::Nothing => return Ok(false),
+            Wrote::Last => return Ok(true),
+            Wrote::Part => drop(hand_out(gather, ticket, core)),
+        }
+        // With a journal it is the end of the step that decides what may go.
+        if scratch.len() >= SCRATCH_BYTES && !core.shard.is_journalled() {
+            send(stream, backlog, scratch, Tail::None)?;
+            if backlog.is_some() {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(false)
+}
+
 /// Hands out the pieces of a request that several cores work on. Pieces for this core are done at
 /// once, but for scans, which take turns. True when it stops before a write that is not taken now.
 fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) -> bool {
@@ -372,7 +407,7 @@ fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) -> bool {
                     core.mesh.ask(owner, job);
                 } else if let Some(mut job) = core.call_list(owner, job) {
                     if let Some(task) = job.take_list_task() {
-                        gather.accept_list(task, &core.memory);
+                        gather.accept_list(index, task, &core.memory);
                     }
                     core.mesh.recycle(job);
                 }
@@ -385,6 +420,15 @@ fn hand_out(gather: &mut Gather, ticket: Ticket, core: &mut Core) -> bool {
                 let mut job = core.mesh.job();
                 job.ask_to_empty(ticket, spaces);
                 core.mesh.ask(owner, job);
+            }
+            Work::Export(export) => {
+                let mut job = core.mesh.job();
+                job.ask_errand(ticket, export);
+                if is_local {
+                    core.scans.push_back(Task { asker: owner, job, gate: 0 });
+                } else {
+                    core.mesh.ask(owner, job);
+                }
             }
             Work::Errand(errand) => {
                 let mut job = core.mesh.job();

@@ -284,15 +284,22 @@ impl Connection {
         }
         match self.stage {
             Stage::Lingering { .. } => self.readable,
-            _ if self.reads_body() => true,
+            _ if !self.is_paused && self.wants_turn() => true,
             _ => self.waiting_requests() < CONNECTION_HOPS_MAX && (self.can_read() || self.has_unparsed()),
         }
     }
 
-    /// Whether the front of the queue has a long body to read, a slice each turn.
-    fn reads_body(&self) -> bool {
-        let front = self.queue.as_ref().and_then(|queue| queue.front());
-        matches!(front, Some(Slot { state: State::Gathering(gather), .. }) if gather.is_reading())
+    /// Whether the front of the queue has something to go on with, a slice each turn.
+    fn wants_turn(&self) -> bool {
+        self.gathering().is_some_and(Gather::wants_turn)
+    }
+
+    /// What the front of the queue gathers.
+    fn gathering(&self) -> Option<&Gather> {
+        match self.queue.as_ref().and_then(|queue| queue.front()) {
+            Some(Slot { state: State::Gathering(gather), .. }) => Some(gather),
+            _ => None,
+        }
     }
 
     fn can_read(&self) -> bool {
@@ -350,6 +357,7 @@ impl Connection {
             let tls_bytes = if self.is_tls() { TLS_BACKLOG_BYTES } else { 0 };
             (backlog.copied_bytes() + tls_bytes, backlog.holds_large())
         });
+        let holds_large = holds_large || self.gathering().is_some_and(|gather| gather.holds_large().0);
         if bytes != self.backlog_bytes {
             core.buffers.recount_backlog(&mut self.backlog_bytes, bytes);
         }
@@ -363,8 +371,11 @@ impl Connection {
 
     /// What it has not read of large values.
     pub fn unread(&self) -> Option<Unread> {
-        let backlog = self.backlog.as_ref().filter(|backlog| backlog.holds_large())?;
-        Some(Unread { since_ms: self.stalled_since_ms, has_left: backlog.holds_left() })
+        let backlog = self.backlog.as_ref();
+        let (gathers, gathers_left) = self.gathering().map_or((false, false), Gather::holds_large);
+        let holds_large = gathers || backlog.is_some_and(|backlog| backlog.holds_large());
+        let has_left = gathers_left || backlog.is_some_and(|backlog| backlog.holds_left());
+        holds_large.then_some(Unread { since_ms: self.stalled_since_ms, has_left })
     }
 
     /// The last answer is with the system.

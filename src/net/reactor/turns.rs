@@ -2,6 +2,7 @@
 //! a slice each, and changes that all cores follow.
 
 use super::{Core, Reactor, SCAN_ENTRIES_PER_TURN, Task};
+use crate::api::{go_on, takes_turns};
 use crate::shard::{Budget, Job};
 
 impl Reactor {
@@ -31,8 +32,10 @@ impl Reactor {
         if let Some(spaces) = job.spaces_to_empty() {
             spaces.into_iter().for_each(|space| self.core.shard.empty(space));
         }
-        if job.errand_mut().is_some() {
-            if let Some(job) = self.core.run_errand(asker, job) {
+        if let Some(errand) = job.errand_mut() {
+            if takes_turns(errand) {
+                self.core.scans.push_back(Task { asker, job, gate: 0 });
+            } else if let Some(job) = self.core.run_errand(asker, job) {
                 self.answer_peer(asker, job);
             }
             return;
@@ -49,13 +52,19 @@ impl Reactor {
         self.core.answer_peer(asker, job, gate);
     }
 
-    /// Goes on with the listing in front, for a slice.
+    /// Goes on with the listing in front, or the block of a dump, for a slice.
     pub(super) fn scan(&mut self) {
-        let Some(Task { job, .. }) = self.core.scans.front_mut() else { return };
-        let done = job.is_abandoned()
-            || job.scan_mut().is_none_or(|(namespace, scan)| {
-                self.core.shard.scan(namespace, scan, SCAN_ENTRIES_PER_TURN, self.core.now)
-            });
+        let Core { scans, shard, now, .. } = &mut self.core;
+        let Some(Task { job, .. }) = scans.front_mut() else { return };
+        let done = match job.errand_mut() {
+            Some(errand) => go_on(errand, shard, *now),
+            None => {
+                job.is_abandoned()
+                    || job.scan_mut().is_none_or(|(namespace, scan)| {
+                        shard.scan(namespace, scan, SCAN_ENTRIES_PER_TURN, *now)
+                    })
+            }
+        };
         let gate = self.core.gate();
         if done && let Some(task) = self.core.scans.pop_front() {
             self.hand_back(Task { gate, ..task });
