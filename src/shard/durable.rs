@@ -186,7 +186,11 @@ impl Shard {
     #[inline(never)]
     pub(super) fn keep_put(&mut self, entry: &NewEntry<'_>, written: bool) {
         self.keep_evictions();
-        let Some(durable) = self.durable.as_mut().filter(|_| written) else { return };
+        let Some(durable) = &mut self.durable else { return };
+        if !written {
+            // The entry itself may have been evicted.
+            return durable.touch(entry.hash);
+        }
         let put = Put {
             namespace: entry.namespace,
             key: entry.key,
@@ -205,12 +209,15 @@ impl Shard {
     pub(super) fn keep_rewrite(&mut self, op: &Operation<'_>, was: Meta, new: NewMeta, done: bool, now: Now) {
         self.keep_evictions();
         let Shard { durable: Some(durable), store, .. } = self else { return };
+        if !done {
+            // It may have made way for itself.
+            return durable.touch(op.hash);
+        }
         let (namespace, key) = (op.namespace, op.key);
         let NewMeta { expires_ms, lock } = new;
         let is_put_off = was.expires_ms.is_some_and(|was| expires_ms.is_none_or(|new| new > was));
         let at = ListKey { namespace, key, hash: op.hash };
         let record = match store.peek(&at, now) {
-            _ if !done => return,
             Some(entry) if is_put_off && let Walked::Value(view) = entry.kept => Record::Put(Put {
                 namespace,
                 key,

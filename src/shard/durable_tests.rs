@@ -31,6 +31,12 @@ fn shard(memory_bytes: u64, when_full: WhenFull, hasher: KeyHasher) -> Shard {
     Shard::new(Store::new(config, hasher).unwrap(), Tags::new(7))
 }
 
+/// Works on a call for a turn.
+fn work(shard: &mut Shard, task: &mut ListTask) -> bool {
+    let mut budget = Budget::of_a_turn();
+    shard.work_on(task, &mut budget, NOW)
+}
+
 fn put(value: &[u8]) -> Action<'_> {
     Action::Put {
         value: Payload::Bytes(value),
@@ -94,7 +100,7 @@ impl Bench {
         let asker = Arc::new(());
         let mut task = self.task(key, action);
         task.asker = Arc::downgrade(&asker);
-        while !self.shard.work_on(&mut task, &mut Budget::of_a_turn(), NOW) {}
+        while !work(&mut self.shard, &mut task) {}
         task.take_outcome().unwrap()
     }
 
@@ -347,11 +353,11 @@ fn a_list_that_is_changed_without_end_is_in_the_live_set_all_the_same() {
     while !ended {
         let mut task =
             bench.task("list", ListAction::Add(numbers(round * 3_000..round * 3_000 + 6_000), Expiry::Never));
-        while !bench.shard.work_on(&mut task, &mut Budget::of_a_turn(), NOW) {
+        while !work(&mut bench.shard, &mut task) {
             bench.shard.write_base(NOW);
         }
         let mut undo = bench.task("list", ListAction::Remove(numbers(round * 3_000..round * 3_000 + 6_000)));
-        while !bench.shard.work_on(&mut undo, &mut Budget::of_a_turn(), NOW) {
+        while !work(&mut bench.shard, &mut undo) {
             bench.shard.write_base(NOW);
         }
         ended = bench.handed().iter().any(|handed| matches!(handed, Handed::BaseEnds));

@@ -145,7 +145,7 @@ fn model_step() -> impl Strategy<Value = ModelStep> {
     let content_type = prop_oneof![Just(None), Just(Some("text/plain")), Just(Some(""))];
     let asked = prop_oneof![
         1 => Just(Asked::Get),
-        6 => (length, content_type, encoding, seconds()).prop_map(
+        12 => (length, content_type, encoding, seconds()).prop_map(
             |(length, content_type, encoding, seconds)| Asked::Put { length, content_type, encoding, seconds }
         ),
         2 => Just(Asked::Number),
@@ -265,7 +265,7 @@ impl Model {
         let value = match asked {
             Asked::Put { length, .. } => {
                 // Where entries may go there is hardly room for all keys.
-                let longer = if self.evicts { 100_000 + *length } else { 0 };
+                let longer = if self.evicts { 300_000 } else { 0 };
                 vec![b'a' + (*length % 26) as u8; longer + *length]
             }
             _ => b"41".to_vec(),
@@ -450,7 +450,7 @@ fn key_of(record: &Record<'_>) -> Key {
 proptest! {
     #[test]
     fn a_stream_cut_anywhere_gives_what_was_there_at_the_cut(
-        steps in prop::collection::vec(model_step(), 1..80),
+        steps in prop::collection::vec(model_step(), 1..120),
         workers in (1..4_usize, 1..4_usize),
         evicts in prop::bool::weighted(0.3),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 4),
