@@ -406,6 +406,11 @@ fn no_allocations_in_databases(workers: usize, requests: usize) {
             }
         }
     };
+    // The database is to be there before all ask for it at once.
+    Client::connect(node.address)
+        .with_authorization(&*token)
+        .call("POST", "/controller/set", &[], b"database_name=a+b&key=first&value=v")
+        .expect(200);
     run(20_000, 1);
     run(60_000, 16);
     COUNT.store(0, Ordering::Relaxed);

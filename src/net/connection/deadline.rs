@@ -4,7 +4,7 @@
 //! come; output must be read; between requests a connection may idle. A slow request is answered
 //! 408, everything else ends silently.
 
-use super::{Connection, Intake, Life, Stage};
+use super::{Connection, Intake, Life, Proof, Stage};
 use crate::api::Problem;
 use crate::net::core::Core;
 
@@ -49,7 +49,8 @@ impl Connection {
                 body @ Deadline::Body { .. } if !self.upload_waits() => body,
                 _ => Deadline::Body { started_ms: now_ms },
             },
-            (_, Intake::Head) if self.partial => Deadline::Head,
+            // Of a head whose password is being proven nothing is missing.
+            (_, Intake::Head) if self.partial && self.proof != Proof::Awaited => Deadline::Head,
             _ => Deadline::Idle,
         };
         let unchanged = deadline == self.deadline;
@@ -79,7 +80,7 @@ impl Connection {
                 self.set_deadline(core, true);
                 Life::Open
             }
-            (Deadline::Idle, _) if self.queue.is_some() => {
+            (Deadline::Idle, _) if self.queue.is_some() || self.proof == Proof::Awaited => {
                 self.set_deadline(core, true);
                 Life::Open
             }
