@@ -121,7 +121,8 @@ fn parts_of_a_large_value_are_exact_at_every_seam() {
     let path = kv("large");
     let value: Vec<u8> = (0..3_000_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     client.put(&path, &value).expect(201);
-    let seams = [0, 1, 4_095, 8_192, 65_535, 65_536, 65_537, 262_144, 1_048_575, 1_048_576, 2_999_999];
+    let seams =
+        [0, 1, 4_095, 8_192, 32_768, 32_769, 65_536, 65_537, 262_144, 1_048_575, 1_048_576, 2_999_999];
     for &first in &seams {
         for last in seams.into_iter().filter(|last| *last >= first) {
             let got = range(&mut client, &path, &format!("bytes={first}-{last}")).expect(206);

@@ -202,8 +202,10 @@ fn large_bodies_pass_in_both_directions_pipelined_and_nothing_is_lost() {
     let node = start(&pair, |setup| {
         setup.workers(2).set("store.memory_limit", "512MiB");
     });
-    const SIZES: [usize; 12] =
-        [0, 1, 16_383, 16_384, 16_385, 65_536, 65_537, 1_000_000, 3_000_000, 7_340_032, 100, 2_000_000];
+    const SIZES: [usize; 14] = [
+        0, 1, 16_383, 16_384, 16_385, 32_768, 32_769, 65_536, 65_537, 1_000_000, 3_000_000, 7_340_032, 100,
+        2_000_000,
+    ];
     for version in VERSIONS {
         let mut client = client(&node, &pair.trusted(version));
         let puts: Vec<u8> = (0..SIZES.len())

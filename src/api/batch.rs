@@ -488,7 +488,7 @@ mod tests {
     use super::super::Gather;
     use super::super::gather::{PIECES_MAX, Work};
     use super::super::tests::{META, Node, Reply, TAG, entry, token};
-    use crate::limits::{BATCH_ANSWER_BYTES_MAX, BATCH_OPERATIONS_MAX};
+    use crate::limits::{BATCH_ANSWER_BYTES_MAX, BATCH_OPERATIONS_MAX, VALUE_COPY_BYTES_MAX};
     use crate::op::{Action, Encoding, Entry, Expiry, Number, Operation, Outcome, Payload, Step};
 
     const POST: &str = "POST /api/kv/batch HTTP/1.1";
@@ -751,12 +751,12 @@ mod tests {
 
     #[test]
     fn large_values_are_shared_small_ones_copied() {
-        for length in [0, 65_536, 65_537, 100_000] {
+        for length in [0, VALUE_COPY_BYTES_MAX, VALUE_COPY_BYTES_MAX + 1, 100_000] {
             let body = format!(r#"[{{"op":"put","key":"a","value":"{}"}}]"#, "v".repeat(length));
             batch(&body, |operation| {
                 let Action::Put { value, .. } = operation.action else { panic!("a put") };
                 assert_eq!(value.bytes().len(), length);
-                assert_eq!(matches!(value, Payload::Large(_)), length > 65_536, "{length}");
+                assert_eq!(matches!(value, Payload::Large(_)), length > VALUE_COPY_BYTES_MAX, "{length}");
                 Outcome::Created(META)
             });
         }

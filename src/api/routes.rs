@@ -12,7 +12,7 @@ use crate::http::Method;
 use super::databases::{DatabaseVerb, controller::EntryVerb};
 use super::light::{ItemVerb, LightVerb};
 use super::message::Problem;
-use super::table::{DATABASES_AT, KEY_PREFIX, KEY_ROWS, LIGHT_AT, ROUTES};
+use super::table::{KEY_PREFIX, KEY_ROWS, ROUTES};
 
 /// The API families, by who calls them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -337,17 +337,32 @@ pub fn find(path: &[u8], method: Method) -> Result<Routed, Problem> {
     find_other(path, method)
 }
 
-#[cold]
+/// The rows that a path can be in, from the first to behind the last, by the letter behind its slash:
+/// looking at all of them took longer than reading an item.
+static SPANS: [(usize, usize); 256] = {
+    let mut spans = [(0, 0); 256];
+    let mut at = KEY_ROWS;
+    while at < ROUTES.len() {
+        let letter = initial(match ROUTES[at].path {
+            Path::Exact(start) | Path::Key(start) | Path::Id(start, _) => start.as_bytes(),
+        });
+        if spans[letter].1 == 0 {
+            spans[letter].0 = at;
+        }
+        spans[letter].1 = at + 1;
+        at += 1;
+    }
+    spans
+};
+
+/// The letter behind the slash that a path begins with; 0 for one without.
+const fn initial(path: &[u8]) -> usize {
+    if path.len() < 2 { 0 } else { path[1] as usize }
+}
+
 fn find_other(path: &[u8], method: Method) -> Result<Routed, Problem> {
-    // Where the rows of the busiest paths begin, so that not all are compared.
-    let first = if path.starts_with(b"/controller/") {
-        DATABASES_AT
-    } else if path.starts_with(b"/item/") || path.starts_with(b"/list/") {
-        LIGHT_AT
-    } else {
-        KEY_ROWS
-    };
-    for route in &ROUTES[first..] {
+    let (first, end) = SPANS[initial(path)];
+    for route in &ROUTES[first..end] {
         if route.serves(method) && route.path.matches(path) {
             return Ok(Routed::To(route));
         }
@@ -357,6 +372,12 @@ fn find_other(path: &[u8], method: Method) -> Result<Routed, Problem> {
     if path.is_empty() {
         return find(b"/", method);
     }
+    refused(path, method, everything)
+}
+
+/// What to say of a path that has no row with this method.
+#[cold]
+fn refused(path: &[u8], method: Method, everything: bool) -> Result<Routed, Problem> {
     let methods = ROUTES
         .iter()
         .filter(|route| everything || route.path.matches(path))
@@ -491,6 +512,15 @@ mod tests {
             ("", Family::Node),
         ] {
             assert_eq!(Family::of(path.as_bytes()), family, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_row_is_found_by_its_own_path() {
+        for route in &ROUTES {
+            let path = route.path.pattern().replace("{key}", "k").replace("{id}", "x");
+            let method = route.method.unwrap_or(Method::Get);
+            assert_eq!(endpoint(&path, method), route.endpoint, "{path}");
         }
     }
 

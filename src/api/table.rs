@@ -71,10 +71,10 @@ pub const KEY_PREFIX: &str = "/api/kv/";
 pub const KEY_ROWS: usize = 4;
 
 /// Where the rows of items and lists begin.
-pub const LIGHT_AT: usize = NODE_ROWS.len();
+const LIGHT_AT: usize = NODE_ROWS.len();
 
 /// Where those of databases begin.
-pub const DATABASES_AT: usize = LIGHT_AT + light::rows::ROWS.len();
+const DATABASES_AT: usize = LIGHT_AT + light::rows::ROWS.len();
 
 /// The table.
 pub static ROUTES: [Route; NODE_ROWS.len() + light::rows::ROWS.len() + databases::rows::ROWS.len()] = {

@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn values_of_every_size_and_kind_come_whole() {
-        for length in [0, 1, 8_192, 8_193, 65_536, 65_537, 1 << 20] {
+        for length in [0, 1, 8_192, 8_193, 32_768, 32_769, 65_536, 1 << 20] {
             let bytes: Vec<u8> = (0..length).map(|at| (at * 7) as u8).collect();
             let large = Large::copy_of(&bytes);
             for value in [Payload::Bytes(&bytes), Payload::Large(&large)] {

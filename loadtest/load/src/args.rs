@@ -29,6 +29,7 @@ what is sent
   --no-check          do not compare values
   --authorization V   value of an Authorization field
   --get, --put-line   request lines, `GET /api/kv/{K}` and `PUT /api/kv/{K}` unless told otherwise
+  --put-body TEXT     body of a PUT, with {K} and {V} in it; its request line has no {K} then
 
 how it is sent
   --threads N         default 1; keys, connections, count and rate are divided
@@ -61,6 +62,7 @@ pub struct Args {
     pub authorization: Option<String>,
     pub get_line: String,
     pub put_line: String,
+    pub put_body: Option<String>,
     pub threads: usize,
     pub connections: usize,
     pub depth: usize,
@@ -91,6 +93,7 @@ impl Args {
             authorization: None,
             get_line: "GET /api/kv/{K}".into(),
             put_line: "PUT /api/kv/{K}".into(),
+            put_body: None,
             threads: 1,
             connections: 64,
             depth: 1,
@@ -115,9 +118,15 @@ impl Args {
         args.threads = args.threads.max(1);
         args.connections = args.connections.max(args.threads);
         args.depth = args.depth.max(1);
-        let lines = [&args.get_line, &args.put_line];
-        if lines.iter().any(|line| line.matches("{K}").count() != 1 || !line.contains(' ')) {
+        let keyed = |line: &str, keys| line.matches("{K}").count() == keys && line.contains(' ');
+        let puts = usize::from(args.put_body.is_none());
+        if !keyed(&args.get_line, 1) || !keyed(&args.put_line, puts) {
             return Err("a request line is METHOD, a space and a path with {K} once".into());
+        }
+        if let Some(body) = &args.put_body
+            && !(body.matches("{K}").count() == 1 && body.split("{K}").nth(1).is_some_and(|rest| rest.contains("{V}")))
+        {
+            return Err("a body has {K}, and {V} behind it".into());
         }
         Ok(args)
     }
@@ -141,6 +150,7 @@ impl Args {
             "--authorization" => self.authorization = Some(value.into()),
             "--get" => self.get_line = value.into(),
             "--put-line" => self.put_line = value.into(),
+            "--put-body" => self.put_body = Some(value.into()),
             "--threads" => self.threads = number(value, wrong)?,
             "--connections" => self.connections = number(value, wrong)?,
             "--depth" => self.depth = number(value, wrong)?,

@@ -41,10 +41,13 @@ pub struct Wire {
     protocol: Protocol,
     get: [Vec<u8>; 2],
     put: [Vec<u8>; 2],
+    /// What stands in the body of a PUT before the key, between it and the value, and behind.
+    put_body: Option<[Vec<u8>; 3]>,
     ttl: Option<u32>,
 }
 
 const KEY_DIGITS: usize = 12;
+const KEY_BYTES: usize = 4 + KEY_DIGITS;
 
 impl Wire {
     pub fn new(args: &Args) -> Wire {
@@ -61,6 +64,11 @@ impl Wire {
             protocol: args.protocol,
             get: line(&args.get_line, "\r\n"),
             put: line(&args.put_line, &format!("{ttl}Content-Length: ")),
+            put_body: args.put_body.as_ref().map(|body| {
+                let (before, rest) = body.split_once("{K}").unwrap_or((body, ""));
+                let (between, behind) = rest.split_once("{V}").unwrap_or((rest, ""));
+                [before, between, behind].map(|part| part.as_bytes().to_vec())
+            }),
             ttl: args.ttl,
         }
     }
@@ -90,11 +98,26 @@ impl Wire {
         match self.protocol {
             Protocol::Http => {
                 out.extend_from_slice(&self.put[0]);
-                append_key(key, out);
+                let Some([before, between, behind]) = &self.put_body else {
+                    append_key(key, out);
+                    out.extend_from_slice(&self.put[1]);
+                    append_number(len as u64, out);
+                    out.extend_from_slice(b"\r\n\r\n");
+                    value(out);
+                    return;
+                };
                 out.extend_from_slice(&self.put[1]);
-                append_number(len as u64, out);
+                let bytes = before.len() + KEY_BYTES + between.len() + len + behind.len();
+                append_number(bytes as u64, out);
                 out.extend_from_slice(b"\r\n\r\n");
+                out.extend_from_slice(before);
+                append_key(key, out);
+                out.extend_from_slice(between);
+                let at = out.len();
                 value(out);
+                // Letters need no escape in any text.
+                out[at..].iter_mut().for_each(|byte| *byte = b'a' + (*byte & 15));
+                out.extend_from_slice(behind);
             }
             Protocol::Memcached => {
                 out.extend_from_slice(b"set ");

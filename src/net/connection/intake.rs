@@ -289,8 +289,13 @@ impl Connection {
             // All of it came with its head.
             Some(bytes) if is_in_block && body_at + bytes as u32 <= self.end => {
                 let body = Body::InBlock { at: body_at, length: bytes as u32 };
-                let state = self.destination(&call, core);
                 self.start = body_at + bytes as u32;
+                if let Call::Gather(_) = &call {
+                    self.push_rare(slot(at, Body::EMPTY, State::Incomplete), core);
+                    self.complete(body, core, id);
+                    return;
+                }
+                let state = self.destination(&call, core);
                 self.push(slot(at, body, state), core);
                 self.settled(close, core, id);
                 return;
