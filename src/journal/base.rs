@@ -17,9 +17,10 @@ use super::disk::{DiskFile, is_full, write_all};
 use super::files::{Begun, begin};
 use super::manifest::{Manifest, Part, base_name, log_name};
 use super::record::array;
+use super::room::Next;
 use super::segment::{FILE_HEAD_BYTES, Group, Kind};
 use super::tap::{RING_BYTES, Source};
-use super::writer::{Alone, Next, Writer};
+use super::writer::{Alone, Writer};
 use crate::clock::Now;
 
 /// After an attempt that found the disk full.

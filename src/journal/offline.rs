@@ -74,7 +74,7 @@ pub(super) fn rekey_on(
     let opened = Folder::open_on(disk.clone(), &config)?;
     let mut manifest = opened.manifest.clone();
     match (old, new) {
-        (None, None) => return Ok(()),
+        (None, None) => Ok(()),
         (Some(old), Some(new)) => {
             let (old, salt) = (old.derive(&manifest.salt), random());
             let new = new.derive(&salt);

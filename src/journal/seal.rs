@@ -35,7 +35,7 @@ pub struct MasterKey(Zeroizing<Vec<u8>>);
 pub(super) struct Wrapping(std::sync::Arc<LessSafeKey>);
 
 /// Seals or opens the records of one file.
-pub(super) struct Sealer(LessSafeKey);
+pub(super) struct Sealer(Box<LessSafeKey>);
 
 /// A key does not fit what was sealed, or that was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Wrapping {
     pub(super) fn new_sealer(&self) -> (Sealer, [u8; WRAPPED_BYTES]) {
         let key = random_key();
         let wrapped = self.wrap(&key);
-        (Sealer(aes(&key)), wrapped)
+        (Sealer(Box::new(aes(&key))), wrapped)
     }
 
     /// The wrapped key as what wraps further ones.
@@ -77,7 +77,7 @@ impl Wrapping {
 
     /// The wrapped key as what opens the records of a file.
     pub(super) fn unwrap_sealer(&self, wrapped: &[u8; WRAPPED_BYTES]) -> Result<Sealer, Unsealable> {
-        Ok(Sealer(aes(&*self.unwrap(wrapped)?)))
+        Ok(Sealer(Box::new(aes(&*self.unwrap(wrapped)?))))
     }
 
     /// Wraps again what another key wrapped.

@@ -423,7 +423,7 @@ fn number(name: &str) -> Option<u64> {
 fn nothing_kept_is_lost_whatever_the_disk_does() {
     let seeds = match number("LUCID_SIMULATION_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("LUCID_SIMULATION_SEEDS").unwrap_or(2_000),
+        None => 0..number("LUCID_SIMULATION_SEEDS").unwrap_or(1_500),
     };
     let failed: Vec<String> = seeds
         .filter_map(|seed| run(seed).err().map(|what| format!("LUCID_SIMULATION_SEED={seed}: {what}")))

@@ -19,6 +19,7 @@ use super::files::Begun;
 use super::folder::{Opened, Sync};
 use super::manifest::{Keys, Manifest};
 use super::record::version_max;
+use super::room::{Next, Segment};
 use super::segment::{FILE_HEAD_BYTES, Group};
 use super::tap::{Frame, Health, Source};
 use crate::clock::Now;
@@ -34,9 +35,6 @@ const SYNC_AFTER_MS: u64 = 500;
 /// What is older than this and not durable holds up every answer under `everysec`.
 const UNSYNCED_MS_MAX: u64 = 1_000;
 
-/// How long after a full disk it is tried again.
-const FULL_RETRY_MS: u64 = 1_000;
-
 /// What a step has done, and when the next is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Step {
@@ -44,29 +42,6 @@ pub(super) struct Step {
     pub again: bool,
     /// With nothing new the next step is due at this time.
     pub at_ms: Option<u64>,
-}
-
-/// The segment that is written.
-#[derive(Debug)]
-pub(super) struct Segment {
-    pub number: u64,
-    pub file: Arc<dyn DiskFile>,
-    pub offset: u64,
-    /// Bytes that the file has.
-    pub room: u64,
-}
-
-/// The segment after it.
-#[derive(Debug)]
-pub(super) enum Next {
-    Absent,
-    /// It is being made.
-    Asked,
-    /// It has less room than a segment should: the disk is nearly full, and is asked again.
-    Short(Begun, u64, u64),
-    Ready(Begun, u64),
-    /// There was no room for it. It is tried again at this time.
-    Refused(u64),
 }
 
 /// How far the records of a shard have come.
@@ -96,13 +71,13 @@ pub(super) enum Of {
 
 /// What is written and not known to be durable.
 #[derive(Debug, Default)]
-struct Unsynced {
+pub(super) struct Unsynced {
     /// Segments before the present one.
-    files: Vec<Arc<dyn DiskFile>>,
+    pub files: Vec<Arc<dyn DiskFile>>,
     /// Names in the folder have changed.
-    folder: bool,
+    pub folder: bool,
     /// When the oldest of it was written that no sync under way is about.
-    since_ms: Option<u64>,
+    pub since_ms: Option<u64>,
 }
 
 /// A sync under way.
@@ -137,17 +112,17 @@ pub(super) struct Writer {
     /// The last group that is written, and the last that is durable.
     pub(super) written: u64,
     pub(super) synced: u64,
-    unsynced: Unsynced,
+    pub(super) unsynced: Unsynced,
     syncing: Option<Syncing>,
     /// A write found the disk full; tried again at this time.
-    stalled_until_ms: Option<u64>,
+    pub(super) stalled_until_ms: Option<u64>,
     pub(super) compaction: Compaction,
     pub(super) version_max: u64,
-    health: Health,
+    pub(super) health: Health,
     failure: Option<io::Error>,
     held: bool,
     /// Something cannot be written before there is room.
-    blocked: bool,
+    pub(super) blocked: bool,
     chores: Vec<Chore>,
 }
 
@@ -223,27 +198,8 @@ impl Writer {
         }
         let result = match done {
             Done::Synced(result) => result.map(|()| self.synced_through()),
-            Done::Prepared(Ok((begun, room))) => {
-                self.next = if room < self.segment_bytes {
-                    Next::Short(begun, room, now.unix_ms + FULL_RETRY_MS)
-                } else {
-                    Next::Ready(begun, room)
-                };
-                Ok(())
-            }
-            Done::Prepared(Err(error)) if is_full(&error) => {
-                self.next = Next::Refused(now.unix_ms + FULL_RETRY_MS);
-                Ok(())
-            }
-            Done::Grown(Err(error)) if is_full(&error) => Ok(()),
-            Done::Prepared(Err(error)) | Done::Grown(Err(error)) => Err(error),
-            Done::Grown(Ok(room)) => {
-                self.next = match std::mem::replace(&mut self.next, Next::Absent) {
-                    Next::Short(begun, ..) => Next::Ready(begun, room),
-                    next => next,
-                };
-                Ok(())
-            }
+            Done::Prepared(result) => self.prepared(result, now),
+            Done::Grown(result) => self.grown(result),
             Done::BaseSynced(result) => self.base_synced(result, now),
             Done::Switched(result) => self.switched(result, now),
             Done::Removed => Ok(()),
@@ -399,39 +355,6 @@ impl Writer {
         Ok(true)
     }
 
-    /// The disk is full in spite of all care. What could not be written is written when there is room.
-    pub(super) fn stall(&mut self, now: Now) {
-        self.stalled_until_ms = Some(now.unix_ms + FULL_RETRY_MS / 4);
-    }
-
-    /// Whether the segment takes whatever may be gathered; goes on to the next one if not.
-    fn has_room(&mut self) -> io::Result<bool> {
-        let fits = self.log.offset + 2 * self.group_bytes <= self.log.room;
-        Ok(fits || self.rotate()?)
-    }
-
-    /// Goes on to the next segment. False if it is not there yet.
-    pub(super) fn rotate(&mut self) -> io::Result<bool> {
-        let (begun, room) = match std::mem::replace(&mut self.next, Next::Absent) {
-            Next::Ready(begun, room) | Next::Short(begun, room, _) => (begun, room),
-            next => {
-                self.next = next;
-                return Ok(false);
-            }
-        };
-        let number = self.log.number + 1;
-        self.log.file.truncate(self.log.offset)?;
-        place_next(&*self.disk, number)?;
-        let Begun { file, mark, sealer } = begun;
-        let segment = Segment { number, file, offset: FILE_HEAD_BYTES as u64, room };
-        let full = std::mem::replace(&mut self.log, segment);
-        self.group.turn_to(mark, sealer);
-        self.older.push((full.number, full.offset));
-        self.unsynced.files.push(full.file);
-        self.unsynced.folder = true;
-        Ok(true)
-    }
-
     /// Under `always` what was written is synced before anything else; otherwise a sync begins if it is time.
     fn sync_if_due(&mut self, now: Now) -> io::Result<()> {
         let wanted = self.compaction.wants_sync();
@@ -524,52 +447,8 @@ impl Writer {
         [sync, next, self.stalled_until_ms, compaction].into_iter().flatten().min()
     }
 
-    /// Sees to it that the next segment is there before this one is used up, as far as the folder may grow.
-    fn prepare_next(&mut self, now: Now) {
-        match &self.next {
-            // What blocks the live set is let through, or neither would come to an end.
-            Next::Absent if self.may_grow() || self.blocked && self.compaction.is_gathering() => {}
-            Next::Refused(at) if now.unix_ms >= *at => {}
-            Next::Short(begun, room, at) if now.unix_ms >= *at => {
-                let chore = Chore::Grow { file: begun.file.clone(), room: self.segment_bytes };
-                let room = *room;
-                if let Next::Short(begun, ..) = std::mem::replace(&mut self.next, Next::Absent) {
-                    self.next = Next::Short(begun, room, now.unix_ms + FULL_RETRY_MS);
-                }
-                self.chores.push(chore);
-                return;
-            }
-            _ => return,
-        }
-        self.next = Next::Asked;
-        self.chores.push(Chore::Prepare {
-            number: self.log.number + 1,
-            keys: self.keys.clone(),
-            room: self.segment_bytes,
-            room_min: 4 * self.group_bytes,
-        });
-    }
-
     pub(super) fn give_out(&mut self, chore: Chore) {
         self.chores.push(chore);
-    }
-
-    /// Bytes that the log takes, as far as they are used.
-    pub(super) fn log_bytes(&self) -> u64 {
-        self.older.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.log.offset
-    }
-
-    /// Full when the next segment cannot be had as it should and this one is half used.
-    fn health_now(&self) -> Health {
-        let is_refused = matches!(self.next, Next::Refused(_) | Next::Short(..))
-            // While it is tried again, it stays as it was.
-            || matches!(self.next, Next::Asked) && self.health == Health::Full;
-        let is_half_used = self.log.offset > self.log.room / 2 || self.log.room < self.segment_bytes;
-        if self.stalled_until_ms.is_some() || is_refused && is_half_used {
-            Health::Full
-        } else {
-            Health::Good
-        }
     }
 
     fn set_health(&mut self, health: Health) {
