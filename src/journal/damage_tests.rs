@@ -37,8 +37,8 @@ impl Node {
     fn start(disk: &SimulatedDisk, config: &JournalConfig) -> Node {
         let opened = Folder::open_on(Arc::new(disk.clone()), config).expect("a good folder");
         let (tap, source) = connect(opened.bell());
-        let waker = Arc::new(Doorbell::new(Box::new(|| {})));
-        let writer = Writer::start(opened, vec![source], vec![waker]).expect("it starts");
+        let waker = Doorbell::new(Box::new(|| {}));
+        let writer = Writer::start(opened, vec![source], [waker].into()).expect("it starts");
         Node { disk: disk.clone(), tap, writer, now_ms: 1_000_000 }
     }
 
