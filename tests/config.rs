@@ -258,7 +258,6 @@ fn a_server_refuses_what_is_unsafe_or_not_there_yet() {
         ),
         (format!("{good}persistence: {{enabled: true}}"), "there is no persistence.location"),
         (format!("{good}encryption: {{enabled: true}}"), "there is no encryption.private_key"),
-        (format!("{good}databases: {{password_hash: x}}"), "a hashed password is not in this version"),
         (
             format!("{good}store: {{memory_limit: 8MiB, max_limit: 7MiB}}"),
             "store.memory_limit (8388608 bytes)",
