@@ -143,6 +143,21 @@ fn give(node: &Node) -> Given {
     post(&mut writer, "/list/purge", &json!({"key": "purged"})).expect(200);
     lists.push(("purged".to_owned(), Value::Null));
 
+    for (database, values) in [("orders", 3), ("emptied", 2), ("dropped", 2), ("old name", 2)] {
+        for number in 0..values {
+            let set = json!({"database_name": database, "key": format!("k{number}"), "value": number});
+            post(&mut root, "/controller/set", &set).expect(200);
+        }
+    }
+    let of = |name: &str| json!({ "database_name": name });
+    post(&mut root, "/controller/delete", &json!({"database_name": "orders", "key": "k1"})).expect(200);
+    post(&mut root, "/database/pop", &of("emptied")).expect(200);
+    let after = json!({"database_name": "emptied", "key": "after", "value": "x"});
+    post(&mut root, "/controller/set", &after).expect(200);
+    post(&mut root, "/database/delete", &of("dropped")).expect(200);
+    let rename = json!({"database_name": "old name", "new_database_name": "new name"});
+    post(&mut root, "/database/rename", &rename).expect(200);
+
     let make_key = |root: &mut Client, name: &str| {
         post(root, "/api/keys", &json!({"name": name, "grants": ["kv:read"]})).expect(201).json()
     };
@@ -204,6 +219,19 @@ fn check(node: &Node, given: &mut Given) {
     let apps = root.get("/apps").expect(200).json();
     let names: Vec<_> = apps["data"].as_array().unwrap().iter().map(|app| text(&app["name"])).collect();
     assert_eq!(names, ["default", "shop"], "{apps}");
+
+    let all = root.get("/database/list").expect(200).json();
+    let mut names: Vec<&String> = all.as_object().unwrap().keys().collect();
+    names.sort();
+    assert_eq!(names, ["emptied", "new name", "orders"], "{all}");
+    for (database, values) in [
+        ("orders", json!({"k0": 0, "k2": 2})),
+        ("emptied", json!({"after": "x"})),
+        ("new name", json!({"k0": 0, "k1": 1})),
+    ] {
+        let all = post(&mut root, "/controller/get_all", &json!({ "database_name": database }));
+        assert_eq!(all.expect(200).json(), values, "{database}");
+    }
 
     // On every worker.
     for _ in 0..8 {
@@ -538,7 +566,7 @@ fn when_the_disk_fails_nothing_more_is_acknowledged_and_the_next_start_has_what_
             assert_eq!(client.get(&kv("kept/0")).expect(200).text(), "x");
             assert!(client.get("/readyz").expect(503).text().contains("disk has failed"));
         }
-        assert!(node.stderr().contains("the journal in "), "{}", node.stderr());
+        node.wait_for_stderr("the journal in ", 1);
         let mut node = node;
         node.signal(Signal::TERM);
         let ended = node.wait(std::time::Duration::from_secs(30));

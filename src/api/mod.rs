@@ -43,6 +43,7 @@ mod patch;
 mod refusal;
 mod routes;
 mod table;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod timestamp;
@@ -50,7 +51,6 @@ mod value;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::auth::{
@@ -62,7 +62,7 @@ use crate::http::{
     DateCache, Framing, Method, Preamble, Prepared, Request, Span, Status, Version, response, target,
 };
 use crate::limits;
-use crate::op::{Expiry, KeyHasher, Large, Namespace};
+use crate::op::{Expiry, KeyHasher, Namespace};
 use crate::shard::{Databases, Registry};
 
 pub use administer::Errand;
@@ -80,6 +80,7 @@ pub use message::{Problem, Words};
 pub use node::{NodeState, Page, Phase};
 pub use routes::{Access, Body, Doc, Duty, Endpoint, Family, Methods, Need, Path, Reach, Route, Verb};
 pub use table::ROUTES;
+pub use tail::Tail;
 
 use cors::Origins;
 use databases::controller;
@@ -280,37 +281,6 @@ impl Call {
     }
 }
 
-/// What follows the head that was appended to the output.
-#[derive(Debug)]
-pub enum Tail<'a> {
-    /// Nothing: the answer is complete.
-    None,
-    /// These bytes, longer than [`limits::ANSWER_COPY_BYTES_MAX`].
-    Bytes(&'a [u8]),
-    /// This part of a shared value.
-    Large(Large, Range<usize>),
-    /// A shared value, and what stands behind it.
-    Framed(Large, &'static [u8]),
-    /// Nothing was appended yet: [`Api::answer_decoded`] answers once this is done.
-    Decode(Decode),
-}
-
-impl Tail<'_> {
-    /// Moves bytes that lie in the store behind the head, so that the answer may wait.
-    pub fn gather(self, out: &mut Vec<u8>) -> Tail<'static> {
-        match self {
-            Tail::Bytes(bytes) => {
-                out.extend_from_slice(bytes);
-                Tail::None
-            }
-            Tail::None => Tail::None,
-            Tail::Large(value, range) => Tail::Large(value, range),
-            Tail::Framed(value, behind) => Tail::Framed(value, behind),
-            Tail::Decode(decode) => Tail::Decode(decode),
-        }
-    }
-}
-
 impl Api {
     /// The API of a reactor.
     pub fn new(config: ApiConfig) -> Api {
@@ -405,7 +375,8 @@ impl Api {
             }
         };
         let (grants, scope) = self.authorize(request, head, route, remembered, vouched)?;
-        if self.recovering && route.endpoint.needs_store() {
+        // Asked of the node as well: `/readyz` may have said yes on another core since the turn began.
+        if self.recovering && route.endpoint.needs_store() && self.state.is_recovering() {
             return Err(Problem::Recovering);
         }
         self.check_declared(request, route.body)?;

@@ -105,8 +105,8 @@ impl Node {
         }
         let mut node = Node { address, state, bells, sources, threads };
         until(|| node.state.phase() == Phase::Serving);
-        // What every node has.
-        until(|| node.take() > 0);
+        // What every node has: its key, its numbers, the default app.
+        node.hears(3);
         node.keep();
         node
     }
