@@ -139,9 +139,9 @@ def verdicts(results, layout):
         if servers["lucid"]["p99"] < best:
             ahead += 1
         else:
-            low, high = servers["lucid"]["p99_min"], servers["lucid"]["p99_max"]
-            lines.append(f"- {result['cell'][8:]}: p99 of Lucid {number(servers['lucid']['p99'])} µs ({number(low)} to "
-                         f"{number(high)} in the rounds), of {peers.TITLES[who]} {number(best)} µs.")
+            median = lambda name: number(servers[name].get("p99_mid", servers[name]["p99"]))
+            lines.append(f"- {result['cell'][8:]}: p99 of Lucid {number(servers['lucid']['p99'])} µs (median of the rounds "
+                         f"{median('lucid')}), of {peers.TITLES[who]} {number(best)} µs ({median(who)}).")
     if opens:
         out += ["", f"p99 in the open loop: ahead of every peer in {ahead} of {len(opens)} runs." + (" Not in:" if lines else "")]
         out += ([""] if lines else []) + lines
@@ -161,7 +161,7 @@ def markdown(results):
             parts += [f"r, the part of the bare socket's requests for each second of CPU:", ratios(results, layout),
                       f"![r of all servers, {layout}](loadtest/speed-{layout}.svg)"]
         if opens:
-            parts += ["Open loop, GET 64 B, 64 connections, latency from the time a request was due:", open_latency(results, layout),
+            parts += ["Open loop, GET 64 B, 64 connections, latency from the time a request was due, lower quartile of the rounds:", open_latency(results, layout),
                       f"![latency by percentile, {layout}](loadtest/latency-{layout}.svg)"]
         if cells:
             parts += ["Closed loop, latency of a server that is never left waiting (it is mostly the 64 or 1,024 requests ahead in the queue):",

@@ -4,6 +4,7 @@ mod common;
 
 use common::{Client, Node, kv, process};
 use std::io::Write;
+use std::time::Instant;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -22,6 +23,24 @@ fn node() -> Node {
     let zipped = encoder.finish().unwrap();
     node.client().call("PUT", &kv("zipped"), &[("Content-Encoding", "gzip")], &zipped).expect(201);
     node
+}
+
+#[test]
+fn code_that_only_the_start_needed_is_given_back_and_the_node_serves_on() {
+    let node = Node::start(|_| {});
+    let mut client = node.client();
+    client.put(&kv("a"), b"value").expect(201);
+    let at_first = process::resident_file_bytes(node.pid());
+    let begun = Instant::now();
+    loop {
+        assert_eq!(client.get(&kv("a")).expect(200).body, b"value");
+        let now = process::resident_file_bytes(node.pid());
+        if now < at_first * 2 / 3 {
+            break;
+        }
+        assert!(begun.elapsed() < common::client::PATIENCE, "{now} of {at_first} bytes stay");
+    }
+    node.assert_well();
 }
 
 #[test]

@@ -114,7 +114,7 @@ impl InProcess {
         let run = |reactor: lucid::net::Reactor| {
             std::thread::spawn(move || {
                 COUNTS.set(true);
-                reactor.run()
+                reactor.run().map(drop)
             })
         };
         let threads = node.reactors.drain(..).map(run).collect();

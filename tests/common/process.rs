@@ -21,8 +21,17 @@ pub fn send_signal(pid: u32, signal: Signal) {
 
 /// Bytes of memory that are resident.
 pub fn resident_bytes(pid: u32) -> u64 {
+    memory_bytes(pid, "VmRSS:")
+}
+
+/// Bytes of those that are pages of files: code and constants.
+pub fn resident_file_bytes(pid: u32) -> u64 {
+    memory_bytes(pid, "RssFile:")
+}
+
+fn memory_bytes(pid: u32, what: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a living process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process with memory");
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("a process with memory");
     let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
     kibibytes * 1024
 }
