@@ -205,7 +205,6 @@ impl Pair {
             }
             Err(WriteError::Closed) => panic!("there is no database here"),
             Err(WriteError::TooLarge) => assert!(expected.len > VALUE_BYTES_MAX),
-            Err(WriteError::Closed) => panic!("no database is closed here"),
             Err(WriteError::Full) => {
                 assert_eq!(self.config.when_full, WhenFull::Reject);
                 let held = self.store.stats().live_bytes + expected.len as u64;

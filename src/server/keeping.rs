@@ -100,22 +100,46 @@ impl Comeback {
         let (workers, version_max) = (self.workers, self.version_max);
         let (state, done, must_fit) = (self.state.clone(), self.done.clone(), self.must_fit);
         let (mut tap, mut left_out) = (tap, 0_u64);
+        let (mut again, mut missed) = (Some(self.replay.clone()), HashSet::new());
         Recovery::new(move |shard, now| {
             let (before, _) = replay.progress();
             let mut refused = None;
+            let is_first = again.is_some();
             let slice = replay.next_slice(SLICE_BYTES, |record| {
                 let Some((namespace, key)) = place(&record) else { return };
-                let is_mine = || KeyHasher::owner(hasher.hash(namespace, key), workers) == me;
-                if refused.is_none() && spaces.contains(&namespace) && is_mine() {
-                    refused = shard.restore(&record, now).err();
+                if refused.is_some() || !spaces.contains(&namespace) {
+                    return;
+                }
+                let hash = hasher.hash(namespace, key);
+                if KeyHasher::owner(hash, workers) != me || !is_first && !missed.contains(&hash) {
+                    return;
+                }
+                match shard.restore(&record, now) {
+                    Ok(()) => {}
                     // A cache that has become smaller keeps what fits.
-                    left_out += u64::from(refused.take_if(|_| !must_fit).is_some());
+                    Err(_) if !must_fit => left_out += 1,
+                    // While a live set and the changes behind its beginning are replayed, a shard may hold
+                    // more than it ever did. What finds no room then is looked for again at the end.
+                    Err(RestoreError::Full { .. }) if is_first => {
+                        missed.insert(hash);
+                        refused = shard.restore(&Record::Remove { namespace, key }, now).err();
+                    }
+                    Err(why) => refused = Some(why),
                 }
             });
-            state.add_recovered(replay.progress().0 - before);
+            if is_first {
+                state.add_recovered(replay.progress().0 - before);
+            }
             let is_done = slice.map_err(|error| io::Error::other(error.to_string()))?;
             if let Some(why) = refused {
                 return Err(io::Error::other(no_room(why)));
+            }
+            if is_done
+                && !missed.is_empty()
+                && let Some(second) = again.take()
+            {
+                replay = second;
+                return Ok(false);
             }
             if is_done {
                 shard.raise_clock(version_max);
