@@ -109,15 +109,19 @@ pub(super) fn write_before_value(
     about: &About<'_>,
     form: Form,
 ) {
-    let (whose, name, name_base64): (Option<(&[u8], _)>, &[u8], &[u8]) = match space {
-        Space::Kv => (None, b"\"key\":", b"\"key_base64\":"),
-        Space::Database(name) => (Some((b"\"database\":", name)), b"\"key\":", b"\"key_base64\":"),
-        Space::Items(app) => (Some((b"\"app\":", app)), b"\"item\":", b"\"item_base64\":"),
-        Space::Lists(app) => (Some((b"\"app\":", app)), b"\"list\":", b"\"list_base64\":"),
+    let (name, name_base64): (&[u8], &[u8]) = match space {
+        Space::Kv | Space::Database(_) => (b"\"key\":", b"\"key_base64\":"),
+        Space::Items(_) => (b"\"item\":", b"\"item_base64\":"),
+        Space::Lists(_) => (b"\"list\":", b"\"list_base64\":"),
+    };
+    let whose = match space {
+        Space::Kv => None,
+        Space::Database(name) => Some(("\"database\":", name)),
+        Space::Items(app) | Space::Lists(app) => Some(("\"app\":", app)),
     };
     out.push(b'{');
     if let Some((kind, name)) = whose {
-        out.extend_from_slice(kind);
+        out.extend_from_slice(kind.as_bytes());
         json::write_text(out, name);
         out.push(b',');
     }
