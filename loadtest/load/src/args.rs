@@ -124,7 +124,8 @@ impl Args {
             return Err("a request line is METHOD, a space and a path with {K} once".into());
         }
         if let Some(body) = &args.put_body
-            && !(body.matches("{K}").count() == 1 && body.split("{K}").nth(1).is_some_and(|rest| rest.contains("{V}")))
+            && !(body.matches("{K}").count() == 1
+                && body.split("{K}").nth(1).is_some_and(|rest| rest.contains("{V}")))
         {
             return Err("a body has {K}, and {V} behind it".into());
         }
