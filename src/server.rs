@@ -2,14 +2,16 @@
 //!
 //! Everything that can fail is done before the first reactor runs, so a node either serves or says
 //! why not. Stopping: `/readyz` turns 503, listeners close, idle connections end, what is under way
-//! finishes within `shutdown.grace`, and what was to be kept is. On SIGHUP whoever started the node reads its settings again.
+//! finishes within `shutdown.grace`, and what was to be kept is. On SIGHUP whoever started the node reads
+//! its settings again.
 
+mod greeting;
 mod keeping;
 mod snapshot;
 mod supervisor;
 
-use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::io;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -20,7 +22,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::api::{Api, ApiConfig, NodeState, Phase};
-use crate::auth::{Brake, Ledger, NoRandomness, Trust, Verifier, VerifierConfig, root_token};
+use crate::auth::{Brake, Ledger, NoRandomness, Trust, Verifier, VerifierConfig};
 use crate::clock::{Clock, Version};
 use crate::config::{self, Settings, Tls, WhenFull};
 use crate::etag::Tags;
@@ -34,6 +36,7 @@ use crate::op::KeyHasher;
 use crate::raw::image;
 use crate::shard::{Doorbell, Mesh, Registry, Shard};
 use crate::store::{Store, StoreConfig};
+use greeting::{greet, workers_and_memory};
 use keeping::{Comeback, Report, TICK};
 use snapshot::Snapshot;
 
@@ -556,42 +559,6 @@ fn watch_signals(events: Sender<Event>) -> io::Result<()> {
         }
     })?;
     Ok(())
-}
-
-/// Says where the node listens, in a line that scripts can read, and how to begin.
-fn greet(settings: &Settings, address: SocketAddr, tls: Option<SocketAddr>) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    if settings.general.show_banner {
-        writeln!(out, "Lucid {}, {}", env!("CARGO_PKG_VERSION"), workers_and_memory(settings))?;
-    }
-    writeln!(out, "listening on http://{address}")?;
-    if let Some(address) = tls {
-        writeln!(out, "listening on https://{address}")?;
-    }
-    if let Some(path) = &settings.general.unix_socket {
-        writeln!(out, "listening on unix:{}", path.display())?;
-    }
-    if settings.authentication.ephemeral_secret && settings.authentication.enabled {
-        let issuer = format!("http://{address}/");
-        let secret = settings.authentication.secret_key.expose().as_bytes();
-        let token = root_token(secret, &issuer, Clock::wall_seconds());
-        let curl = format!("curl -H 'Authorization: Bearer {token}'");
-        let key = format!("http://{address}/api/kv/greeting");
-        writeln!(
-            out,
-            "\nNo configuration file: this run keeps everything in memory and has a secret of its own.\n\
-             `lucid init` makes a file. Root token of this run:\n\n{token}\n\n\
-             Store, read and remove a value:\n\n\
-             {curl} -X PUT -d 'hello world' {key}\n{curl} {key}\n{curl} -X DELETE {key}\n"
-        )?;
-    }
-    out.flush()
-}
-
-fn workers_and_memory(settings: &Settings) -> String {
-    let workers = settings.runtime.workers;
-    let plural = if workers == 1 { "" } else { "s" };
-    format!("{workers} worker{plural}, {} MiB of memory", settings.store.memory_bytes >> 20)
 }
 
 /// Allows this process as many descriptors as the system lets it. Refused, it serves fewer clients.

@@ -254,9 +254,9 @@ fn kills(mode: &'static str, cycles: usize, seed: u64) -> usize {
     let mut states: Vec<HashSet<Register>> = vec![HashSet::from([None]); REGISTERS + COUNTERS];
     {
         let node = folder.start(2);
-        for counter in REGISTERS..REGISTERS + COUNTERS {
+        for (counter, state) in states.iter_mut().enumerate().skip(REGISTERS) {
             node.client().put(&kv(format!("key-{counter}")), "0").expect(201);
-            states[counter] = HashSet::from([Some(0)]);
+            *state = HashSet::from([Some(0)]);
         }
         end(node, End::Killed);
     }

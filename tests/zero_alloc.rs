@@ -330,7 +330,7 @@ impl Recording {
 
     fn put(&mut self, number: u64, bytes: usize) -> bool {
         let value = Payload::Bytes(&[b'v'; 1_000][..bytes]);
-        let expiry = if number % 3 == 0 { Expiry::Seconds(1_000) } else { Expiry::Never };
+        let expiry = if number.is_multiple_of(3) { Expiry::Seconds(1_000) } else { Expiry::Never };
         self.apply(number, Action::Put { value, content_type: None, encoding: Encoding::Identity, expiry })
     }
 }

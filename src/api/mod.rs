@@ -40,6 +40,7 @@ mod message;
 mod node;
 pub mod openapi;
 mod patch;
+mod prepared;
 mod refusal;
 mod routes;
 mod table;
@@ -58,9 +59,7 @@ use crate::auth::{
 };
 use crate::clock::Now;
 use crate::etag::Tags;
-use crate::http::{
-    DateCache, Framing, Method, Preamble, Prepared, Request, Span, Status, Version, response, target,
-};
+use crate::http::{DateCache, Framing, Method, Preamble, Request, Span, Version, response, target};
 use crate::limits;
 use crate::op::{Expiry, KeyHasher, Namespace};
 use crate::shard::{Databases, Registry};
@@ -83,7 +82,7 @@ pub use table::ROUTES;
 pub use tail::Tail;
 
 use cors::Origins;
-use databases::controller;
+use prepared::{ETAG, PreparedAnswers};
 use routes::Routed;
 
 /// What an [`Api`] is made of.
@@ -142,50 +141,6 @@ pub struct Api {
     /// For each level, where the next log message of a client goes. Of reactor 0.
     log_slots: [u32; Level::COUNT],
     state: Arc<NodeState>,
-}
-
-/// The usual answers of the hot path, ready but for what differs from key to key.
-#[derive(Debug)]
-struct PreparedAnswers {
-    /// GET, up to the digits of the length. Starts as [`value::VALIDATORS`].
-    found: Prepared,
-    /// PUT, whole. Start with [`ETAG`] and a tag.
-    created: Prepared,
-    updated: Prepared,
-    /// A value of a database, up to the digits of the length.
-    data: Prepared,
-    /// It is set, whole.
-    data_set: Prepared,
-}
-
-/// What stands before the tag of a prepared answer to a PUT.
-const ETAG: &[u8] = b"ETag: ";
-
-impl PreparedAnswers {
-    fn new(tags: &Tags) -> PreparedAnswers {
-        let tag = tags.tag(crate::clock::Version(0));
-        let written = |status, body: &'static [u8]| {
-            let mut behind = [ETAG, &tag, b"\r\nContent-Type: application/json\r\n"].concat();
-            response::content_length(&mut behind, body.len() as u64);
-            response::end(&mut behind);
-            behind.extend_from_slice(body);
-            Prepared::new(status, behind)
-        };
-        PreparedAnswers {
-            found: Prepared::new(Status::Ok, value::usual(&tag)),
-            created: written(Status::Created, message::CREATED),
-            updated: written(Status::Ok, message::UPDATED),
-            data: Prepared::new(controller::STATUS, controller::DATA.to_vec()),
-            data_set: Prepared::new(controller::STATUS, controller::data_set()),
-        }
-    }
-
-    fn renew(&mut self, preamble: &Preamble) {
-        let PreparedAnswers { found, created, updated, data, data_set } = self;
-        for answer in [found, created, updated, data, data_set] {
-            answer.renew(preamble);
-        }
-    }
 }
 
 /// A request that may go on.

@@ -387,7 +387,7 @@ fn a_snapshot_is_a_file_that_counts_without_persistence() {
         assert!(snapshot(&format!("persistence: {{snapshot_on_exit: {off}}}")).is_none(), "{off}");
     }
     let plain = snapshot("persistence: {snapshot_on_exit: warm/cache}").unwrap();
-    assert!(plain.file == PathBuf::from("warm/cache") && plain.private_key.is_none());
+    assert!(plain.file == *"warm/cache" && plain.private_key.is_none());
     let key = "k".repeat(32);
     let sealed =
         format!("persistence: {{snapshot_on_exit: warm}}\nencryption: {{enabled: true, private_key: {key}}}");

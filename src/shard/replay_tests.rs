@@ -301,7 +301,7 @@ impl Model {
             action,
             condition: Condition::default(),
             // The holders of some locks write under them.
-            fencing_token: lock.map(|lock| lock.token).filter(|_| number % 2 == 0),
+            fencing_token: lock.map(|lock| lock.token).filter(|_| number.is_multiple_of(2)),
             admin: true,
         };
         let shard = &mut self.shards.shards[at];

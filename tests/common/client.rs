@@ -232,7 +232,7 @@ impl Client {
             response.body = self.chunks()?;
             // A dump's length is never known when it begins; of other answers only long ones are in chunks.
             let is_dump = response.field("content-type") == Some("application/x-ndjson");
-            if !is_dump && response.body.len() < 64 * 1024 {
+            if !is_dump && response.body.len() < 32 * 1024 {
                 return Err(Trouble::Malformed("a short answer in chunks".into()));
             }
         } else if response.brings_body(method) {
