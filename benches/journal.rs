@@ -3,7 +3,6 @@
 //! `append` is the shard's part: encoding a PUT of 16 and 100 bytes into the ring, with a writer that takes it
 //! out on the same core and counts with it. `replay` reads a folder of such records that is in the page cache.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -50,8 +49,7 @@ fn append(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
     let opened = Folder::open(folder.path(), &JournalConfig::new(Sync::Never)).expect("a new folder");
     let (mut tap, source) = connect(opened.bell());
-    let journal =
-        opened.start(vec![source], vec![Arc::new(Doorbell::new(Box::new(|| {})))]).expect("it starts");
+    let journal = opened.start(vec![source], [Doorbell::new(Box::new(|| {}))].into()).expect("it starts");
     let mut group = criterion.benchmark_group("journal");
     group.throughput(Throughput::Elements(RECORDS)).sample_size(10);
     // No live set is asked of a folder that says it is all alive.
@@ -66,8 +64,7 @@ fn replay(criterion: &mut Criterion) {
     let config = JournalConfig { threads: 1, ..JournalConfig::new(Sync::Never) };
     let opened = Folder::open(folder.path(), &config).expect("a new folder");
     let (mut tap, source) = connect(opened.bell());
-    let journal =
-        opened.start(vec![source], vec![Arc::new(Doorbell::new(Box::new(|| {})))]).expect("it starts");
+    let journal = opened.start(vec![source], [Doorbell::new(Box::new(|| {}))].into()).expect("it starts");
     tap.report_live_bytes(1 << 40);
     fill(&mut tap, RECORDS);
     journal.close().expect("it closes");
