@@ -29,7 +29,7 @@ what is sent
   --no-check          do not compare values
   --authorization V   value of an Authorization field
   --get, --put-line   request lines, `GET /api/kv/{K}` and `PUT /api/kv/{K}` unless told otherwise
-  --put-body TEXT     body of a PUT, with {K} and {V} in it; its request line has no {K} then
+  --put-body TEXT     body of a PUT, with {K} in it and perhaps {V} behind that; its request line has no {K} then
 
 how it is sent
   --threads N         default 1; keys, connections, count and rate are divided
@@ -125,9 +125,9 @@ impl Args {
         }
         if let Some(body) = &args.put_body
             && !(body.matches("{K}").count() == 1
-                && body.split("{K}").nth(1).is_some_and(|rest| rest.contains("{V}")))
+                && body.split("{K}").next().is_some_and(|before| !before.contains("{V}")))
         {
-            return Err("a body has {K}, and {V} behind it".into());
+            return Err("a body has {K}, and no {V} before it".into());
         }
         Ok(args)
     }

@@ -43,6 +43,8 @@ pub struct Wire {
     put: [Vec<u8>; 2],
     /// What stands in the body of a PUT before the key, between it and the value, and behind.
     put_body: Option<[Vec<u8>; 3]>,
+    /// Whether there is a value in that body.
+    has_value: bool,
     ttl: Option<u32>,
 }
 
@@ -69,6 +71,7 @@ impl Wire {
                 let (between, behind) = rest.split_once("{V}").unwrap_or((rest, ""));
                 [before, between, behind].map(|part| part.as_bytes().to_vec())
             }),
+            has_value: args.put_body.as_ref().is_none_or(|body| body.contains("{V}")),
             ttl: args.ttl,
         }
     }
@@ -107,6 +110,7 @@ impl Wire {
                     return;
                 };
                 out.extend_from_slice(&self.put[1]);
+                let len = if self.has_value { len } else { 0 };
                 let bytes = before.len() + KEY_BYTES + between.len() + len + behind.len();
                 append_number(bytes as u64, out);
                 out.extend_from_slice(b"\r\n\r\n");
@@ -114,7 +118,9 @@ impl Wire {
                 append_key(key, out);
                 out.extend_from_slice(between);
                 let at = out.len();
-                value(out);
+                if self.has_value {
+                    value(out);
+                }
                 // Letters need no escape in any text.
                 out[at..].iter_mut().for_each(|byte| *byte = b'a' + (*byte & 15));
                 out.extend_from_slice(behind);
