@@ -59,6 +59,12 @@ enum State {
     },
 }
 
+/// So much of a live set may be left on disk after all of it is gone.
+const STALE_BYTES_MAX: u64 = 1 << 20;
+
+/// So often it looks at the live set while nothing else happens, in milliseconds.
+const LOOK_AGAIN_MS: u64 = 1_000;
+
 /// A live set while it is written.
 #[derive(Debug)]
 struct Gathering {
@@ -188,6 +194,21 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether the next step brings a compaction on though nothing else happens.
+    pub(super) fn compacts_on(&self) -> bool {
+        match &self.compaction.state {
+            State::Gathering(gathering) => gathering.shards.iter().all(|shard| *shard == Shard::Ended),
+            State::Syncing { through, .. } => self.synced >= *through && self.compaction.syncs == 0,
+            State::Idle { .. } | State::Switching { .. } => false,
+        }
+    }
+
+    /// When it looks again whether the live set has shrunk, of which nobody tells it.
+    pub(super) fn looks_again_at_ms(&self, now: Now) -> Option<u64> {
+        let is_large = self.compaction.bytes + self.log_bytes() > STALE_BYTES_MAX;
+        (self.compaction.is_idle() && is_large).then_some(now.unix_ms + LOOK_AGAIN_MS)
+    }
+
     /// What the live set would take, as far as it is known.
     fn live_bytes(&self) -> u64 {
         match self.reported_bytes() {
@@ -202,7 +223,8 @@ impl Writer {
 
     fn is_compaction_due(&self) -> bool {
         let live = self.live_bytes();
-        self.compaction.bytes + self.log_bytes() >= live + live / 2 + self.segment_bytes / 2
+        let is_stale = self.compaction.bytes > 2 * live + STALE_BYTES_MAX;
+        is_stale || self.compaction.bytes + self.log_bytes() >= live + live / 2 + self.segment_bytes / 2
     }
 
     /// Whether the folder may grow by another segment.

@@ -103,11 +103,23 @@ pub struct Tap {
 /// The writer's end.
 #[derive(Debug)]
 pub struct Source {
+    /// Bytes that were taken so far.
+    consumed: u64,
     frames: Consumer<u8>,
     values: Consumer<Large>,
     /// The beginning of a frame.
     partial: Vec<u8>,
     marks: Arc<Marks>,
+}
+
+/// How far a shard's frames go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark(u64);
+
+impl Mark {
+    /// As far as there are any.
+    #[cfg(test)]
+    pub const END: Mark = Mark(u64::MAX);
 }
 
 /// The two ends for one shard. `writer` wakes the writer.
@@ -126,7 +138,7 @@ pub fn connect(writer: Arc<Doorbell>) -> (Tap, Source) {
         unrung: false,
         scratch: Vec::with_capacity(HEAD_BYTES_MAX),
     };
-    (tap, Source { frames, values, partial: Vec::new(), marks })
+    (tap, Source { consumed: 0, frames, values, partial: Vec::new(), marks })
 }
 
 impl Tap {
@@ -312,9 +324,28 @@ impl Tap {
 }
 
 impl Source {
-    /// Takes whole frames in their order, as long as `take` answers true. A frame that is there only in
+    /// Everything that is in the ring by now.
+    pub(super) fn mark(&self) -> Mark {
+        Mark(self.consumed + self.frames.slots() as u64)
+    }
+
+    /// Whether everything that was there at a mark was taken, but for the rest of a frame that has begun.
+    pub(super) fn is_reached(&self, mark: Mark) -> bool {
+        self.consumed >= mark.0
+    }
+
+    /// Whether everything that was there at a mark was taken as a whole.
+    pub(super) fn is_taken(&self, mark: Mark) -> bool {
+        self.is_reached(mark) && self.partial.is_empty()
+    }
+
+    /// Takes whole frames that begin before a mark in their order, as long as `take` answers true. A frame that is there only in
     /// part, or without the value beside the ring, stays. Answers whether anything was taken.
-    pub(super) fn take(&mut self, mut take: impl FnMut(Frame, &[u8], Option<Large>) -> bool) -> bool {
+    pub(super) fn take(
+        &mut self,
+        mark: Mark,
+        mut take: impl FnMut(Frame, &[u8], Option<Large>) -> bool,
+    ) -> bool {
         let mut taken = false;
         loop {
             if !self.partial.is_empty() {
@@ -327,7 +358,8 @@ impl Source {
             let (mut rest, _) = chunk.as_slices();
             let available = rest.len();
             let mut goes_on = true;
-            while let Some((frame, body, behind)) = split_frame(rest).filter(|_| goes_on) {
+            let is_before = |rest: &[u8]| self.consumed + ((available - rest.len()) as u64) < mark.0;
+            while let Some((frame, body, behind)) = split_frame(rest).filter(|_| goes_on && is_before(rest)) {
                 let value = match frame.has_value() {
                     false => None,
                     true => match self.values.pop() {
@@ -341,6 +373,7 @@ impl Source {
                 goes_on = take(frame, body, value);
                 rest = behind;
             }
+            goes_on = goes_on && is_before(rest);
             if goes_on {
                 // The beginning of a frame: its rest stands at the front of the ring, or is yet to come.
                 self.partial.extend_from_slice(rest);
@@ -349,6 +382,7 @@ impl Source {
             let used = available - rest.len();
             taken |= used > 0;
             chunk.commit(used);
+            self.consumed += used as u64;
             if !goes_on || used == 0 {
                 break;
             }
@@ -370,6 +404,7 @@ impl Source {
             let (first, second) = chunk.as_slices();
             self.partial.extend_from_slice(first);
             self.partial.extend_from_slice(second);
+            self.consumed += (first.len() + second.len()) as u64;
             chunk.commit_all();
             *taken = true;
         }
@@ -470,7 +505,7 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
-    use super::{Frame, RING_BYTES, RING_VALUES, Source, Tap, connect};
+    use super::{Frame, Mark, RING_BYTES, RING_VALUES, Source, Tap, connect};
     use crate::clock::Version;
     use crate::doorbell::Doorbell;
     use crate::journal::record::{Put, Record};
@@ -497,7 +532,7 @@ mod tests {
     /// The keys and values of everything that can be taken.
     fn take(source: &mut Source, frames_max: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut taken = Vec::new();
-        source.take(|_, body, large| {
+        source.take(Mark::END, |_, body, large| {
             let Ok(Record::Put(put)) = Record::decode(body) else { panic!("not what was appended") };
             let value = large.map_or(put.value.bytes().to_vec(), |large| large.to_vec());
             taken.push((put.key.to_vec(), value));
@@ -567,7 +602,7 @@ mod tests {
         tap.append_base(&put(b"k", Payload::Bytes(b"v")));
         tap.end_base();
         let mut kinds = Vec::new();
-        assert!(source.take(|frame, _, _| {
+        assert!(source.take(Mark::END, |frame, _, _| {
             kinds.push(frame);
             true
         }));

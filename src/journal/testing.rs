@@ -1,6 +1,6 @@
 //! The writer's end, for tests of what a shard hands over.
 
-use super::tap::{Frame, Health, Source};
+use super::tap::{Frame, Health, Mark, Source};
 
 /// What a shard handed over.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ impl Source {
     /// All that is there.
     pub(crate) fn drain(&mut self) -> Vec<Handed> {
         let mut handed = Vec::new();
-        self.take(|frame, body, value| {
+        self.take(Mark::END, |frame, body, value| {
             let body = [body, value.as_deref().unwrap_or_default()].concat();
             handed.push(match frame {
                 Frame::Change | Frame::ChangeWithValue => Handed::Change(body),

@@ -21,7 +21,7 @@ use super::manifest::{Keys, Manifest};
 use super::record::version_max;
 use super::room::{Next, Segment};
 use super::segment::{FILE_HEAD_BYTES, Group};
-use super::tap::{Frame, Health, Source};
+use super::tap::{Frame, Health, Mark, Source};
 use crate::clock::Now;
 use crate::doorbell::Doorbell;
 use crate::op::Large;
@@ -103,6 +103,8 @@ pub(super) struct Writer {
     counts: Vec<Count>,
     /// Whose rings come first in the next step.
     first: usize,
+    /// How far is taken from each ring before it is looked again how far all go.
+    marks: Vec<Mark>,
     pub(super) log: Segment,
     pub(super) group: Group,
     alone: Option<Alone>,
@@ -129,7 +131,7 @@ pub(super) struct Writer {
 impl Writer {
     /// Begins a segment behind what the folder holds.
     pub(super) fn start(opened: Opened, sources: Vec<Source>, wakers: Arc<[Doorbell]>) -> io::Result<Writer> {
-        let version_max = opened.version_max().0;
+        let (version_max, taps) = (opened.version_max().0, sources.len());
         let Opened { disk, lock, config, mut manifest, keys, sequence, segment, log: older, .. } = opened;
         let number = segment + 1;
         let group_bytes = GROUP_BYTES.min(config.segment_bytes / 8);
@@ -151,10 +153,11 @@ impl Writer {
             group_bytes,
             manifest,
             keys,
-            counts: vec![Count::default(); sources.len()],
+            counts: vec![Count::default(); taps],
             sources,
             wakers,
-            first: 0,
+            first: 1,
+            marks: vec![Mark::default(); taps],
             log: Segment { number, file, offset: FILE_HEAD_BYTES as u64, room },
             group,
             alone: None,
@@ -236,18 +239,42 @@ impl Writer {
         }
         self.sync_if_due(now)?;
         self.prepare_next(now);
-        Ok(moved)
+        // Nobody may be left to wake it for what is durable already.
+        Ok(moved || self.compacts_on())
     }
 
     /// Takes from the rings what fits into a group.
+    ///
+    /// What the node keeps of itself, such as that there is a database, comes with the first ring, and others
+    /// may write because of it at once. So nothing is taken from the others that may have come after
+    /// something in the first one that is not taken: how far they go is looked at before how far that goes.
     fn gather(&mut self) -> bool {
-        let Writer { sources, counts, group, alone, compaction, version_max: versions, group_bytes, .. } =
-            self;
+        let all_reached = self.sources.iter().zip(&self.marks).all(|(source, mark)| source.is_reached(*mark));
+        if all_reached && self.sources.first().is_some_and(|first| first.is_taken(self.marks[0])) {
+            for at in (0..self.sources.len()).rev() {
+                self.marks[at] = self.sources[at].mark();
+            }
+        }
+        let Writer {
+            sources,
+            counts,
+            group,
+            alone,
+            compaction,
+            version_max: versions,
+            group_bytes,
+            marks,
+            ..
+        } = self;
         let (count, group_bytes) = (sources.len(), *group_bytes);
         let mut taken = false;
-        for at in (self.first..count).chain(0..self.first) {
+        let first = self.first.clamp(1, count.max(1));
+        for at in (0..1).chain(first..count).chain(1..first) {
+            if at > 0 && !sources[0].is_taken(marks[0]) {
+                break;
+            }
             let counts = &mut counts[at];
-            counts.touched = sources[at].take(|frame, body, value| {
+            counts.touched = sources[at].take(marks[at], |frame, body, value| {
                 let is_alone =
                     (body.len() + value.as_ref().map_or(0, |value| value.len())) as u64 > group_bytes / 2;
                 match frame {
@@ -443,7 +470,7 @@ impl Writer {
             Next::Refused(at) | Next::Short(_, _, at) => Some(*at),
             _ => None,
         };
-        let compaction = self.compaction.due_at_ms(now);
+        let compaction = self.compaction.due_at_ms(now).or(self.looks_again_at_ms(now));
         [sync, next, self.stalled_until_ms, compaction].into_iter().flatten().min()
     }
 
@@ -484,7 +511,8 @@ impl Writer {
     /// Empties the rings, so that they do not grow.
     fn discard(&mut self) {
         for (source, waker) in self.sources.iter_mut().zip(self.wakers.iter()) {
-            if source.take(|_, _, _| true) && source.is_late() {
+            let mark = source.mark();
+            if source.take(mark, |_, _, _| true) && source.is_late() {
                 waker.ring();
             }
         }

@@ -479,7 +479,11 @@ impl Reactor {
             memory.recount_buffers(self.buffer_bytes, buffer_bytes);
             self.buffer_bytes = buffer_bytes;
         }
-        let ceiling_bytes = memory.shard_ceiling();
+        // Keys come back to other shards than they were in, and no bodies take a share yet.
+        let ceiling_bytes = match self.recovery.is_some() {
+            true => memory.shard_bytes_max(),
+            false => memory.shard_ceiling(),
+        };
         if ceiling_bytes < self.ceiling_bytes && self.ceiling_bytes != u64::MAX {
             // The others' shards must shrink too, even if nothing else wakes them.
             mesh.wake_all();
