@@ -436,6 +436,11 @@ mod tests {
             (id, self.learn(&tokens))
         }
 
+        /// One that has ended may have left already: some do whenever another is learned.
+        fn is_refused(&self, token: &str) -> bool {
+            matches!(self.is_good(token, NOW), Err(Unauthorized::Revoked | Unauthorized::Unknown))
+        }
+
         fn is_good(&self, token: &str, now: u64) -> Result<(), Unauthorized> {
             self.directory.find(token.as_bytes(), now).map(|_| ())
         }
@@ -473,7 +478,7 @@ mod tests {
         bench.ledger.apps.delete(id).unwrap();
         assert_eq!(bench.ledger.apps.delete(id), Err(Refused::Unknown));
         for token in tokens {
-            assert_eq!(bench.is_good(&token, NOW), Err(Unauthorized::Revoked));
+            assert!(bench.is_refused(&token));
         }
         assert_eq!(bench.memory.credential_bytes(), before);
         bench.create("name");
@@ -493,7 +498,7 @@ mod tests {
         let (_, tokens) = bench.ledger.apps.rotate(id, Which::Both, 0, NOW).unwrap();
         let newest = bench.learn(&tokens);
         for token in old.iter().chain(&new) {
-            assert_eq!(bench.is_good(token, NOW), Err(Unauthorized::Revoked));
+            assert!(bench.is_refused(token));
         }
         assert!(newest.iter().all(|token| bench.is_good(token, NOW) == Ok(())));
     }
@@ -507,7 +512,7 @@ mod tests {
             let (_, tokens) = bench.ledger.apps.rotate(id, Which::ReadWrite, 1_000, NOW).unwrap();
             bench.learn(&tokens);
         }
-        assert_eq!(bench.is_good(&first[1], NOW), Err(Unauthorized::Revoked));
+        assert!(bench.is_refused(&first[1]));
         assert_eq!(bench.is_good(&first[0], NOW), Ok(()));
         assert!(bench.memory.credential_bytes() > two);
         bench.ledger.apps.rotate(id, Which::Both, 0, NOW).unwrap();
