@@ -636,3 +636,42 @@ fn a_full_disk_refuses_what_takes_room_and_heals_by_itself() {
     client.put(&kv(format!("large/{kept}")), &value).expect(201);
     client.get(&kv("large/0")).expect(404);
 }
+
+#[test]
+fn a_store_that_is_full_comes_back_though_its_keys_come_to_other_workers() {
+    let folder = Folder::new("everysec");
+    let small = |setup: &mut common::Setup| {
+        setup.workers(2).set("store.memory_limit", "24MiB").set("store.max_limit", "100000");
+        setup.set("store.when_full", "reject");
+    };
+    let mut node = folder.start_early(small);
+    wait_until_ready(&node);
+    let mut kept = Vec::new();
+    let mut client = node.client();
+    // Until each of the two workers has refused something.
+    let mut refused = 0;
+    for number in 0..10_000 {
+        let key = format!("key-{number}");
+        match client.put(&kv(&key), vec![b'v'; 20_000]).status {
+            201 => kept.push(key),
+            status => {
+                assert_eq!(status, 507);
+                refused += 1;
+                if refused == 50 {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(kept.len() > 500 && refused == 50, "{} kept, {refused} refused", kept.len());
+    for how in [End::Told, End::Killed, End::Told] {
+        drop(client);
+        end(node, how);
+        node = folder.start_early(small);
+        wait_until_ready(&node);
+        client = node.client();
+        for key in &kept {
+            assert_eq!(client.get(&kv(key)).expect(200).body.len(), 20_000, "{key}");
+        }
+    }
+}
