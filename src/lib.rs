@@ -14,7 +14,9 @@
 //!   │ net ► http ► api ► shard 0   │◄─mesh──►│ net ► http ► api ► shard 1   │
 //!   └──────┬───────────────────────┘  SPSC   └──────┬───────────────────────┘
 //!          │ values to decode                       │
-//!          └───────────────► helper ◄───────────────┘
+//!          ├───────────────► helper ◄───────────────┤
+//!          │ records of what was done               │
+//!          └──────► journal ► sync, disk ◄──────────┘     with persistence
 //!   main: signals, start, stop, reload; a log thread for each output; a watchdog under a supervisor
 //! ```
 //!
@@ -43,6 +45,10 @@
 //! A PUT differs in its body: one that fits stays in the block; a larger one is read straight into
 //! its place, within a budget that all reactors share. What bodies, connections and slow readers do not
 //! need of the memory limit belongs to the shards ([`memory`]).
+//!
+//! With persistence the shard hands a record of each outcome to its [`journal`], whose thread writes and syncs
+//! what all shards brought as one group. Whatever shows something that is not kept yet waits in its
+//! connection, or with the core that owns the key, while the reactor goes on with others.
 //!
 //! # Layers
 //!
