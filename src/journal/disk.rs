@@ -79,7 +79,7 @@ pub trait DiskFile: Debug + Send + Sync {
     /// Makes room for the file to be so long; what is behind its present end reads as zeros.
     ///
     /// # Errors
-    /// Those of the disk, one for which [`is_full`] holds among them.
+    /// Those of the disk, one for which `is_full` holds among them.
     fn allocate(&self, length: u64) -> io::Result<()>;
 
     /// Cuts the file to this length.

@@ -3,7 +3,7 @@
 //! A database is a name for a number, and the number is a namespace; a value is kept as the JSON text that
 //! it is answered as, or sealed or compressed (`seal`). Every reactor knows all names, so what asks for one
 //! plain value in a short body goes the way of every key, without detours (`controller`); everything else is
-//! an [`order::Order`], in pieces of a [`Gather`](super::Gather). `/execute` (`query`) becomes the same
+//! an `order::Order`, in pieces of a [`Gather`](super::Gather). `/execute` (`query`) becomes the same
 //! orders. Reads of a whole database are sent as they are gathered (`stream`). The set of databases changes
 //! on one reactor, which tells the others (`change`).
 
