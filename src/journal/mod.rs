@@ -87,6 +87,8 @@ mod testing;
 mod tests;
 mod validate;
 mod writer;
+#[cfg(test)]
+mod writer_tests;
 
 pub use disk::{Disk, DiskFile, FolderOnDisk};
 pub use driver::Journal;
