@@ -201,6 +201,9 @@ fn names_have_1_to_1024_bytes_and_numbers_any_size() {
     assert_eq!(read.text(), "9".repeat(20_000));
     // A counter of so many digits is none.
     refused(call(&mut client, "/execute", "text/plain", b"INCR d n"), 400);
+    // One that begins over its range makes no database either.
+    refused(call(&mut client, "/execute", "text/plain", b"DECR fresh n -9223372036854775808"), 400);
+    assert!(!client.get("/database/list").expect(200).text().contains("fresh"));
     for database in ["d", &longest] {
         call(&mut client, "/database/delete", FORM, format!("database_name={database}").as_bytes())
             .expect(200);

@@ -1,8 +1,10 @@
-//! What an answer consists of beside the bytes in the output.
+//! How an answer of several families begins, and what it consists of beside the bytes in the output.
 
 use std::ops::Range;
 
+use super::Api;
 use super::coding::Decode;
+use crate::http::{Request, Status, response};
 use crate::op::Large;
 
 /// What follows the head that was appended to the output.
@@ -33,5 +35,22 @@ impl Tail<'_> {
             Tail::Framed(value, behind) => Tail::Framed(value, behind),
             Tail::Decode(decode) => Tail::Decode(decode),
         }
+    }
+}
+
+impl Api {
+    /// Appends the head of a success with so much JSON behind it.
+    pub(super) fn begin_json(
+        &mut self,
+        request: &Request,
+        head: &[u8],
+        length: usize,
+        close: bool,
+        out: &mut Vec<u8>,
+    ) {
+        self.preamble.begin(out, Status::Ok);
+        out.extend_from_slice(b"Content-Type: application/json\r\n");
+        response::content_length(out, length as u64);
+        self.end(Some((request, head)), close, out);
     }
 }

@@ -277,6 +277,10 @@ impl Order {
     fn missing(&mut self) {
         self.tries += 1;
         match &self.entry {
+            // Refused before there is a database for it.
+            Some(Entry { what: What::Add(step), .. }) if first_number(*step).is_none() => {
+                self.refuse(Problem::OutOfRange);
+            }
             Some(entry) if entry.what.makes_database() && self.tries <= TRIES_MAX => {
                 self.stage = Stage::There(Errand::Order(DatabaseOrder::Ensure(entry.database.clone())));
                 self.after = Some(After::Entry);
@@ -343,11 +347,7 @@ impl Order {
 
     /// A counter that is not there begins at nothing, as a string, like what `SET` stores.
     fn begin_counter(&mut self, step: Step) {
-        let first = match step {
-            Step::Integer(step) => i64::try_from(step).ok().map(Number::Integer),
-            Step::Decimal(step) => Some(Number::Decimal(step + 0.0)),
-        };
-        match first {
+        match first_number(step) {
             None => self.refuse(Problem::OutOfRange),
             Some(number) => {
                 self.first = Some((number, format!("\"{number}\"").into_bytes()));
@@ -487,22 +487,15 @@ impl Order {
     }
 }
 
-impl Api {
-    /// Appends the head of a success with so much JSON behind it.
-    pub(super) fn begin_json(
-        &mut self,
-        request: &Request,
-        head: &[u8],
-        length: usize,
-        close: bool,
-        out: &mut Vec<u8>,
-    ) {
-        self.preamble.begin(out, Status::Ok);
-        out.extend_from_slice(b"Content-Type: application/json\r\n");
-        response::content_length(out, length as u64);
-        self.end(Some((request, head)), close, out);
+/// What a counter that was not there is after its first step.
+fn first_number(step: Step) -> Option<Number> {
+    match step {
+        Step::Integer(step) => i64::try_from(step).ok().map(Number::Integer),
+        Step::Decimal(step) => Some(Number::Decimal(step + 0.0)),
     }
+}
 
+impl Api {
     /// Answers with one of the original's sentences.
     pub(super) fn say_sentence(
         &mut self,

@@ -116,7 +116,7 @@ impl Api {
                 let key = Shown::Plain(key);
                 return match entry.value {
                     Payload::Large(large) if request.method != Method::Head => {
-                        self.begin_told(request, head, key.told_length() + large.len(), close, out);
+                        self.begin_json(request, head, key.told_length() + large.len(), close, out);
                         key.write_before_value(out);
                         Tail::Framed(large.clone(), END)
                     }
@@ -157,7 +157,7 @@ impl Api {
         close: bool,
         out: &mut Vec<u8>,
     ) -> Tail<'static> {
-        self.begin_told(request, head, key.told_length() + value.len(), close, out);
+        self.begin_json(request, head, key.told_length() + value.len(), close, out);
         if request.method != Method::Head {
             key.write_before_value(out);
             out.extend_from_slice(value);
@@ -195,21 +195,6 @@ impl Api {
         if request.method != Method::Head {
             out.extend_from_slice(body);
         }
-    }
-
-    /// Appends the head of a success with a body of this length.
-    pub(super) fn begin_told(
-        &mut self,
-        request: &Request,
-        head: &[u8],
-        length: usize,
-        close: bool,
-        out: &mut Vec<u8>,
-    ) {
-        self.preamble.begin(out, Status::Ok);
-        out.extend_from_slice(b"Content-Type: application/json\r\n");
-        response::content_length(out, length as u64);
-        self.end(Some((request, head)), close, out);
     }
 }
 

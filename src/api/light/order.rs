@@ -483,7 +483,7 @@ impl Order {
             (Some(Answer::Item(key, value)), _) => {
                 let key = Shown::Plain(&key);
                 let length = key.told_length() + value.payload().bytes().len();
-                api.begin_told(request, head, length, close, out);
+                api.begin_json(request, head, length, close, out);
                 match value {
                     _ if is_head => Tail::None,
                     Value::Part(bytes, range) => {
@@ -499,7 +499,7 @@ impl Order {
                 }
             }
             (Some(Answer::Large(body)), _) => {
-                api.begin_told(request, head, body.len(), close, out);
+                api.begin_json(request, head, body.len(), close, out);
                 let range = 0..if is_head { 0 } else { body.len() };
                 Tail::Large(body, range)
             }
