@@ -98,6 +98,6 @@ pub use output::{SnapshotReader, SnapshotWriter};
 pub use record::{ListChange, Malformed, Put, PutList, Record};
 pub use replay::Replay;
 pub use seal::MasterKey;
-pub use tap::{Health, Marks, RING_BYTES, Source, Tap, connect};
+pub use tap::{Health, Marks, RING_BYTES, Refusal, Source, Tap, VALUE_BYTES_IN_FLIGHT, connect};
 #[cfg(test)]
 pub(crate) use testing::Handed;

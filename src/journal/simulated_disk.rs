@@ -323,6 +323,11 @@ impl Disk for SimulatedDisk {
         Ok(())
     }
 
+    fn available(&self) -> io::Result<u64> {
+        let state = self.state();
+        Ok(state.capacity.saturating_sub(state.used()))
+    }
+
     fn sync_folder(&self) -> io::Result<()> {
         let mut state = self.state();
         state.call()?;

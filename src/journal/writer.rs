@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::base::Compaction;
-use super::chore::{Chore, Done, place_next};
+use super::chore::{Chore, Done, Room, place_next};
 use super::disk::{Disk, DiskFile, is_full, write_all};
 use super::fault::{Fault, is_planted};
 use super::files::Begun;
@@ -135,8 +135,8 @@ impl Writer {
         let Opened { disk, lock, config, mut manifest, keys, sequence, segment, log: older, .. } = opened;
         let number = segment + 1;
         let group_bytes = GROUP_BYTES.min(config.segment_bytes / 8);
-        let (room, room_min) = (config.segment_bytes, 4 * group_bytes);
-        let prepare = Chore::Prepare { number, keys: keys.clone(), room, room_min };
+        let room = Room { bytes: config.segment_bytes, bytes_min: 4 * group_bytes, spare: 0 };
+        let prepare = Chore::Prepare { number, keys: keys.clone(), room };
         let Done::Prepared(prepared) = prepare.run(&*disk) else { unreachable!("what was asked") };
         let (Begun { file, mark, sealer }, room) = prepared?;
         place_next(&*disk, number)?;
@@ -558,7 +558,7 @@ impl Writer {
             Health::Failed => {
                 Err(self.failure.take().unwrap_or_else(|| io::Error::other("the journal has failed")))
             }
-            Health::Good | Health::Full => Ok(()),
+            Health::Good | Health::Full | Health::Exhausted => Ok(()),
         }
     }
 

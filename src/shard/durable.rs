@@ -16,7 +16,7 @@ use super::apply::Shard;
 use super::base::Base;
 use super::list_call::{ListAction, ListOutcome};
 use crate::clock::Now;
-use crate::journal::{Health, Put, Record, Tap};
+use crate::journal::{Health, Put, Record, Refusal, Tap};
 use crate::op::{Action, Meta, Namespace, Operation, Outcome};
 use crate::store::{ListKey, NewEntry, NewMeta, Walked};
 
@@ -40,6 +40,8 @@ pub(super) struct Durable {
     pub(super) base: Option<Base>,
     /// Long lists that a task is changing in place.
     pub(super) editing: Vec<Name>,
+    /// What is kept may have keys that the shard has not, as long as no live set was written down.
+    lags: bool,
 }
 
 /// A key that somebody has to come back to.
@@ -90,11 +92,17 @@ fn last_write_of(hash: u64) -> usize {
 impl Shard {
     /// Has all outcomes from now on handed to a journal. To be called when everything that was kept is back.
     pub fn attach(&mut self, tap: Tap) {
+        let mut tap = tap;
+        // What was evicted while it was brought back is still kept.
+        let lags = self.store.stats().evictions > 0;
+        if lags {
+            tap.ask_base();
+        }
         self.store.note_evictions();
         let last_writes = Box::new([0; LAST_WRITES]);
         let (base, editing) = (None, Vec::new());
         self.durable =
-            Some(Box::new(Durable { tap, last_writes, touched: 0, base_noticed: 0, base, editing }));
+            Some(Box::new(Durable { tap, last_writes, touched: 0, base_noticed: 0, base, editing, lags }));
     }
 
     /// Whether it has a journal.
@@ -155,22 +163,19 @@ impl Shard {
     pub(super) fn journal_refuses(&mut self, op: &Operation<'_>) -> Option<Outcome<'static>> {
         let durable = self.durable.as_mut()?;
         durable.touch(op.hash);
-        match durable.tap.health() {
-            Health::Good => None,
-            Health::Full if matches!(op.action, Action::Delete { .. }) => None,
-            Health::Full => Some(Outcome::JournalFull),
-            Health::Failed => Some(Outcome::JournalFailed),
-        }
+        let makes_room = matches!(op.action, Action::Delete { .. });
+        durable.tap.health().refuses(makes_room).map(|refusal| match refusal {
+            Refusal::Full => Outcome::JournalFull,
+            Refusal::Failed => Outcome::JournalFailed,
+        })
     }
 
     /// Why a call on a list cannot be, if the journal takes no record of it.
     pub(super) fn journal_refuses_list(&self, action: &ListAction) -> Option<ListOutcome> {
-        match self.health() {
-            Health::Good => None,
-            Health::Full if matches!(action, ListAction::Purge) => None,
-            Health::Full => Some(ListOutcome::JournalFull),
-            Health::Failed => Some(ListOutcome::JournalFailed),
-        }
+        self.health().refuses(matches!(action, ListAction::Purge)).map(|refusal| match refusal {
+            Refusal::Full => ListOutcome::JournalFull,
+            Refusal::Failed => ListOutcome::JournalFailed,
+        })
     }
 
     /// Records what was evicted since the last time.
@@ -238,6 +243,15 @@ impl Shard {
     pub(super) fn keep_remove(&mut self, namespace: Namespace, key: &[u8], hash: u64) {
         self.keep_evictions();
         if let Some(durable) = &mut self.durable {
+            durable.remove(namespace, key, hash);
+        }
+    }
+
+    /// Records that a key is not there, though what is kept may have it.
+    pub(super) fn keep_absent(&mut self, namespace: Namespace, key: &[u8], hash: u64) {
+        let Some(durable) = self.durable.as_mut().filter(|durable| durable.lags) else { return };
+        durable.lags = durable.tap.base_kept() == 0;
+        if durable.lags {
             durable.remove(namespace, key, hash);
         }
     }

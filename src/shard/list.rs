@@ -194,6 +194,10 @@ impl Shard {
             }
             (ListAction::Exists, found) => Step::Done(ListOutcome::Exists(found.is_some())),
             (ListAction::Contains(_), None) => Step::Done(ListOutcome::Exists(false)),
+            (ListAction::Purge, None) => {
+                self.keep_absent(at.namespace, at.key, at.hash);
+                Step::Done(ListOutcome::Absent)
+            }
             (_, None) => Step::Done(ListOutcome::Absent),
             (ListAction::Add(..) | ListAction::Remove(_), Some(view)) => {
                 edit(draft(&view), Some((view.version, view.expires_ms)))

@@ -36,7 +36,7 @@ pub use list_call::{ListAction, ListOutcome, Needle, Values};
 pub use mesh::{Arrival, Mesh, Message};
 pub use restore::RestoreError;
 
-pub use crate::journal::{Health, Tap};
+pub use crate::journal::{Health, Refusal, Tap};
 pub use crate::store::{
     Brought, Kept, Listed, Scan, ScanPlace, Sweep, Swept, SweptValue, View, Walk, WalkBudget, WalkEntry,
     Walked,
