@@ -312,9 +312,11 @@ impl Writer {
         if has_next && available >= wanted {
             return Ok(true);
         }
-        self.compaction.state = State::Idle { not_before_ms: now.unix_ms + ROOM_AGAIN_MS };
-        if !has_next && unused > 0 && available >= wanted + 4 * self.group_bytes {
+        let is_enough = available >= wanted + 4 * self.group_bytes;
+        if !has_next && unused > 0 && is_enough {
             self.give_back_room(now)?;
+        } else {
+            self.compaction.state = State::Idle { not_before_ms: now.unix_ms + ROOM_AGAIN_MS };
         }
         Ok(false)
     }

@@ -258,6 +258,31 @@ fn a_disk_that_is_full_of_what_was_deleted_heals_by_itself() {
 }
 
 #[test]
+fn a_disk_without_a_byte_left_is_emptied_by_deletes() {
+    let mut bench = Bench::start(8 << 20, u64::MAX);
+    let value = Large::copy_of(&[7; 100_000]);
+    (0..50).for_each(|key| bench.put(key, &value));
+    bench.rest();
+    bench.disk.set_capacity(bench.disk.used());
+    let mut keys = 50;
+    while bench.health() == Health::Good {
+        assert!(keys < 1_000, "the disk is never full");
+        bench.put(keys, &value);
+        keys += 1;
+        bench.rest();
+    }
+    // Somebody else takes what is given back.
+    bench.disk.set_capacity(bench.disk.used());
+    (0..keys).for_each(|key| bench.remove(key));
+    bench.rest();
+    assert!(bench.writer.manifest.generation > 0, "no live set was written down");
+    assert!(bench.disk.used() < 16 << 20, "{} bytes", bench.disk.used());
+    bench.put(keys, &value);
+    bench.rest();
+    assert_eq!(bench.health(), Health::Good);
+}
+
+#[test]
 fn deletes_are_refused_before_they_would_wait_for_room() {
     let mut bench = Bench::start(1 << 20, 3 << 20);
     let value = Large::copy_of(&[7; 20_000]);
