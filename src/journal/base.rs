@@ -146,7 +146,7 @@ impl Compaction {
         }
     }
 
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         matches!(self.state, State::Idle { .. })
     }
 

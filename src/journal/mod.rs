@@ -90,6 +90,7 @@ mod writer;
 #[cfg(test)]
 mod writer_tests;
 
+pub(crate) use fault::{Fault, is_planted};
 pub use disk::{Disk, DiskFile, FolderOnDisk};
 pub use driver::Journal;
 pub use folder::{Cut, Folder, JournalConfig, OpenError, Opened, Progress, SEGMENT_BYTES, Sync};
@@ -100,4 +101,8 @@ pub use replay::Replay;
 pub use seal::MasterKey;
 pub use tap::{Health, Marks, RING_BYTES, Source, Tap, connect};
 #[cfg(test)]
-pub(crate) use testing::Handed;
+pub(crate) use fault::plant;
+#[cfg(test)]
+pub(crate) use simulated_disk::{Crash, Random, SimulatedDisk};
+#[cfg(test)]
+pub(crate) use testing::{Handed, SteppedWriter, is_disk_full, live_set_bytes, open_on};

@@ -40,6 +40,9 @@ pub(super) struct Durable {
     pub(super) base: Option<Base>,
     /// Long lists that a task is changing in place.
     pub(super) editing: Vec<Name>,
+    /// What the records since the simulation last looked were about.
+    #[cfg(test)]
+    pub(super) told: Vec<(Namespace, Vec<u8>)>,
 }
 
 /// A key that somebody has to come back to.
@@ -68,6 +71,8 @@ impl Durable {
     /// Appends the record of a change of the key with this hash.
     pub(super) fn append(&mut self, hash: u64, record: &Record<'_>) {
         let number = self.tap.append(record);
+        #[cfg(test)]
+        self.told.extend(super::comeback::place(record).map(|(namespace, key)| (namespace, key.to_vec())));
         self.last_writes[last_write_of(hash)] = number;
         self.touched = number;
     }
@@ -92,9 +97,16 @@ impl Shard {
     pub fn attach(&mut self, tap: Tap) {
         self.store.note_evictions();
         let last_writes = Box::new([0; LAST_WRITES]);
-        let (base, editing) = (None, Vec::new());
-        self.durable =
-            Some(Box::new(Durable { tap, last_writes, touched: 0, base_noticed: 0, base, editing }));
+        self.durable = Some(Box::new(Durable {
+            tap,
+            last_writes,
+            touched: 0,
+            base_noticed: 0,
+            base: None,
+            editing: Vec::new(),
+            #[cfg(test)]
+            told: Vec::new(),
+        }));
     }
 
     /// Whether it has a journal.
@@ -140,6 +152,8 @@ impl Shard {
     pub fn journal_node(&mut self, key: &[u8], value: Option<&[u8]>) {
         if let Some(durable) = &mut self.durable {
             durable.touched = durable.tap.append(&Record::Node { key, value });
+            #[cfg(test)]
+            durable.told.push((Namespace::NODE, key.to_vec()));
         }
     }
 

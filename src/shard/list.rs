@@ -477,7 +477,12 @@ impl ListTask {
 impl Budget {
     /// What a reactor may do in one turn, for however many calls.
     pub fn of_a_turn() -> Budget {
-        Budget { values: LIST_VALUES_PER_TURN, bytes: LIST_BYTES_PER_TURN }
+        Budget::of(LIST_VALUES_PER_TURN, LIST_BYTES_PER_TURN)
+    }
+
+    /// So many values, and so many bytes of them.
+    pub(super) fn of(values: usize, bytes: usize) -> Budget {
+        Budget { values, bytes }
     }
 
     /// Whether there is nothing left of it.

@@ -25,6 +25,8 @@ mod mesh;
 #[cfg(test)]
 mod replay_tests;
 mod restore;
+#[cfg(test)]
+mod simulation;
 
 pub use crate::doorbell::Doorbell;
 pub use apply::Shard;
