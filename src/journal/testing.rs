@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::chore::{Chore, Done};
 use super::folder::{Folder, JournalConfig, OpenError, Opened};
-use super::segment::{FILE_HEAD_BYTES, PIECE_BYTES, PIECE_HEAD_BYTES};
+use super::room::Next;
 use super::seal::TAG_BYTES;
+use super::segment::{FILE_HEAD_BYTES, PIECE_BYTES, PIECE_HEAD_BYTES};
 use super::simulated_disk::{Random, SimulatedDisk};
 use super::tap::{Frame, Health, Mark, Source};
 use super::writer::Writer;
@@ -52,6 +53,10 @@ impl Source {
 
     pub(crate) fn be(&self, health: Health) {
         self.set_health(health);
+    }
+
+    pub(crate) fn hold_writes(&self, held: bool) {
+        self.hold(held);
     }
 
     pub(crate) fn keep_up_to(&self, records: u64) {
@@ -138,6 +143,29 @@ impl SteppedWriter {
 
     pub(crate) fn health(&self) -> Health {
         self.writer.health().0
+    }
+
+    /// How it is, for whoever looks for what is wrong.
+    pub(crate) fn shown(&self) -> String {
+        let Writer { log, next, older, blocked, stalled_until_ms, compaction, .. } = &self.writer;
+        let next = match next {
+            Next::Absent => "absent",
+            Next::Asked => "asked for",
+            Next::Short(..) => "short",
+            Next::Ready(..) => "ready",
+            Next::Refused(_) => "refused",
+        };
+        let mut compaction = format!("{compaction:?}");
+        compaction.truncate(400);
+        format!(
+            "segment {} at {} of {}, {} before it, the next {next}, blocked {blocked}, stalled {stalled_until_ms:?}, \
+             chores {:?}, {compaction}",
+            log.number,
+            log.offset,
+            log.room,
+            older.iter().map(|(_, bytes)| bytes).sum::<u64>(),
+            self.chores_due_ms(),
+        )
     }
 
     /// The end in good order, when the reactors have ended.

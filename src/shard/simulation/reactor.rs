@@ -195,7 +195,8 @@ impl Reactor {
         self.has_arrivals()
             || self.writing_base
             || self.waiting.front().is_some_and(|answer| answer.gate <= kept)
-            || self.takes_writes() && !(self.deferred.is_empty() && self.lists.is_empty())
+            || self.takes_writes() && !self.deferred.is_empty()
+            || self.next_list().is_some()
     }
 
     /// What keeps it from having nothing more to do, if anything does.
@@ -222,13 +223,15 @@ impl Reactor {
             if space != Namespace::KV && !is_known {
                 continue;
             }
-            let told = change.state.clone().filter(|state| state.expires_ms().is_none_or(|at| at > now.unix_ms));
+            let told =
+                change.state.clone().filter(|state| state.expires_ms().is_none_or(|at| at > now.unix_ms));
             let seen = look(&self.shard, &world.hasher, &change.key, now);
             let is_same = match (told.as_deref(), seen.as_deref()) {
                 // The lease of a lock may be over.
-                (Some(State::Value { version, value, .. }), Some(State::Value { version: seen, value: held, .. })) => {
-                    version == seen && value == held
-                }
+                (
+                    Some(State::Value { version, value, .. }),
+                    Some(State::Value { version: seen, value: held, .. }),
+                ) => version == seen && value == held,
                 (told, seen) => told == seen,
             };
             if !is_same {
@@ -263,7 +266,10 @@ impl Reactor {
     /// A client is told.
     fn answer(&self, answer: Answer, world: &mut World) -> Found {
         if answer.number > self.shard.kept() {
-            return Err(format!("shard {}: an answer shows {} and did not wait for it", self.me, answer.number));
+            return Err(format!(
+                "shard {}: an answer shows {} and did not wait for it",
+                self.me, answer.number
+            ));
         }
         if let Some((key, version)) = answer.shows {
             let shown = world.shown.entry(key).or_default();
@@ -392,7 +398,13 @@ impl Reactor {
                 let until_ms = NonZeroU64::new(now.unix_ms + 3_000);
                 let lock = locked.then_some(DumpedLock { token: (now.unix_ms << 16) - 1, until_ms });
                 let encoding = Encoding::Identity;
-                Action::Restore { value: payload, content_type: None, encoding, expiry: expiry(seconds), lock }
+                Action::Restore {
+                    value: payload,
+                    content_type: None,
+                    encoding,
+                    expiry: expiry(seconds),
+                    lock,
+                }
             }
             Kind::Number => put(None, Encoding::Identity, None),
             Kind::Delete => Action::Delete { answer_value: shows_token },
@@ -483,7 +495,7 @@ impl Reactor {
     /// Whether a call may go on: no other on its key is before it, and it does not write or writes are taken.
     fn is_free(&self, at: usize) -> bool {
         let task = &self.lists[at].task;
-        (self.takes_writes() || !task.writes())
+        task.may_go_on(self.takes_writes())
             && !self.lists.iter().take(at).any(|other| other.task.is_about_the_key_of(task))
     }
 
@@ -541,7 +553,12 @@ impl Reactor {
         let told = std::mem::take(&mut durable.told);
         let first = self.history.changes.len();
         told.into_iter().for_each(|key| self.history.push(key));
-        if self.shard.durable.as_ref().is_some_and(|it| it.tap.appended() != self.history.changes.len() as u64) {
+        if self
+            .shard
+            .durable
+            .as_ref()
+            .is_some_and(|it| it.tap.appended() != self.history.changes.len() as u64)
+        {
             return Err(format!("shard {} has told its journal something aside", self.me));
         }
         let mut seen: Vec<Key> = Vec::new();
