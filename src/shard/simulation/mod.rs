@@ -271,10 +271,8 @@ impl Simulation {
 
     /// What was kept does not fit into the memory: the operator gives it more, if it ever had less.
     fn unfit(&mut self, why: NotBack) -> Result<Life, String> {
-        let is_for_room = matches!(
-            why,
-            NotBack::Unrestored(RestoreError::Full { .. } | RestoreError::TooLarge { .. })
-        );
+        let is_for_room =
+            matches!(why, NotBack::Unrestored(RestoreError::Full { .. } | RestoreError::TooLarge { .. }));
         if !is_for_room || self.has_room {
             return Err(format!("what was kept does not come back: {why}"));
         }

@@ -376,7 +376,9 @@ impl Past {
 impl Back<'_> {
     fn fits(&self, key: &Key, start: &Start) -> bool {
         let is_out = key.0 != Namespace::NODE && !self.spaces.contains(&key.0);
-        is_out || self.fits_one(key, &start.seen) || start.perhaps.is_some() && self.fits_one(key, &start.perhaps)
+        is_out
+            || self.fits_one(key, &start.seen)
+            || start.perhaps.is_some() && self.fits_one(key, &start.perhaps)
     }
 
     fn fits_one(&self, key: &Key, expected: &Option<Rc<State>>) -> bool {
