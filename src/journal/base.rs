@@ -157,7 +157,7 @@ impl Compaction {
         self.ratio = ratio.clamp(*RATIOS.start(), *RATIOS.end());
     }
 
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         matches!(self.state, State::Idle { .. })
     }
 

@@ -240,7 +240,7 @@ impl Writer {
         self.sync_if_due(now)?;
         self.prepare_next(now);
         // Nobody may be left to wake it for what is durable already.
-        Ok(moved || self.compacts_on())
+        Ok(moved || self.compacts_on() && !is_planted(Fault::CompactionNotWoken))
     }
 
     /// Takes from the rings what fits into a group.
@@ -268,9 +268,10 @@ impl Writer {
         } = self;
         let (count, group_bytes) = (sources.len(), *group_bytes);
         let mut taken = false;
-        let first = self.first.clamp(1, count.max(1));
-        for at in (0..1).chain(first..count).chain(1..first) {
-            if at > 0 && !sources[0].is_taken(marks[0]) {
+        let in_front = if is_planted(Fault::RingsInAnyOrder) { 0 } else { 1 };
+        let first = self.first.clamp(in_front, count.max(1));
+        for at in (0..in_front).chain(first..count).chain(in_front..first) {
+            if at > 0 && in_front > 0 && !sources[0].is_taken(marks[0]) {
                 break;
             }
             let counts = &mut counts[at];

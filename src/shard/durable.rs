@@ -42,6 +42,9 @@ pub(super) struct Durable {
     pub(super) editing: Vec<Name>,
     /// What is kept may have keys that the shard has not, as long as no live set was written down.
     lags: bool,
+    /// What the records since the simulation last looked were about.
+    #[cfg(test)]
+    pub(super) told: Vec<(Namespace, Vec<u8>)>,
 }
 
 /// A key that somebody has to come back to.
@@ -70,6 +73,8 @@ impl Durable {
     /// Appends the record of a change of the key with this hash.
     pub(super) fn append(&mut self, hash: u64, record: &Record<'_>) {
         let number = self.tap.append(record);
+        #[cfg(test)]
+        self.told.extend(super::comeback::place(record).map(|(namespace, key)| (namespace, key.to_vec())));
         self.last_writes[last_write_of(hash)] = number;
         self.touched = number;
     }
@@ -100,9 +105,17 @@ impl Shard {
         }
         self.store.note_evictions();
         let last_writes = Box::new([0; LAST_WRITES]);
-        let (base, editing) = (None, Vec::new());
-        self.durable =
-            Some(Box::new(Durable { tap, last_writes, touched: 0, base_noticed: 0, base, editing, lags }));
+        self.durable = Some(Box::new(Durable {
+            tap,
+            last_writes,
+            touched: 0,
+            base_noticed: 0,
+            base: None,
+            editing: Vec::new(),
+            lags,
+            #[cfg(test)]
+            told: Vec::new(),
+        }));
     }
 
     /// Whether it has a journal.
@@ -148,6 +161,8 @@ impl Shard {
     pub fn journal_node(&mut self, key: &[u8], value: Option<&[u8]>) {
         if let Some(durable) = &mut self.durable {
             durable.touched = durable.tap.append(&Record::Node { key, value });
+            #[cfg(test)]
+            durable.told.push((Namespace::NODE, key.to_vec()));
         }
     }
 
