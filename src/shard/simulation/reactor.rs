@@ -452,6 +452,9 @@ impl Reactor {
             _ => {}
         }
         let number = self.history.last(&key);
+        if number == 0 && before.is_none() && matches!(kind, Kind::Delete) {
+            self.history.gone.insert(key.clone());
+        }
         let shows = told.map(|told| (key, told));
         self.answer_when_kept(Answer { gate, number, shows }, world)
     }
