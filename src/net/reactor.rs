@@ -370,14 +370,7 @@ impl Reactor {
         if life == Life::Over || self.core.draining && connection.is_idle() {
             return self.close(id);
         }
-        if connection.is_runnable() {
-            list(connection, id, &mut self.ready);
-        }
-        let slot = self.timers.slot_of(connection.deadline_ms());
-        if connection.timer_slot == 0 || slot < connection.timer_slot {
-            connection.timer_slot = slot;
-            self.timers.schedule(slot, (id, connection.generation));
-        }
+        watch(connection, id, &mut self.ready, &mut self.timers);
     }
 
     /// Does what other cores ask and takes their answers, and those of the helper thread.
@@ -566,6 +559,19 @@ impl Reactor {
 fn list(connection: &mut Connection, id: u32, ready: &mut Vec<u32>) {
     if !std::mem::replace(&mut connection.listed, true) {
         ready.push(id);
+    }
+}
+
+/// Has an open connection driven in the coming turn, if it can go on, and looked at when its time is over.
+#[inline(always)]
+fn watch(connection: &mut Connection, id: u32, ready: &mut Vec<u32>, timers: &mut Timers) {
+    if connection.is_runnable() {
+        list(connection, id, ready);
+    }
+    let slot = timers.slot_of(connection.deadline_ms());
+    if connection.timer_slot == 0 || slot < connection.timer_slot {
+        connection.timer_slot = slot;
+        timers.schedule(slot, (id, connection.generation));
     }
 }
 

@@ -150,17 +150,18 @@ impl Shard {
         }
     }
 
-    /// Why an operation cannot be, if the journal takes no record of it.
+    /// Why an operation cannot be, if the journal takes no record of it. That shows nothing of the key.
     #[inline(never)]
     pub(super) fn journal_refuses(&mut self, op: &Operation<'_>) -> Option<Outcome<'static>> {
         let durable = self.durable.as_mut()?;
-        durable.touch(op.hash);
         match durable.tap.health() {
-            Health::Good => None,
-            Health::Full if matches!(op.action, Action::Delete { .. }) => None,
-            Health::Full => Some(Outcome::JournalFull),
-            Health::Failed => Some(Outcome::JournalFailed),
+            Health::Good => {}
+            Health::Full if matches!(op.action, Action::Delete { .. }) => {}
+            Health::Full => return Some(Outcome::JournalFull),
+            Health::Failed => return Some(Outcome::JournalFailed),
         }
+        durable.touch(op.hash);
+        None
     }
 
     /// Why a call on a list cannot be, if the journal takes no record of it.
