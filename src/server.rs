@@ -34,7 +34,7 @@ use crate::net::{
 };
 use crate::op::KeyHasher;
 use crate::raw::image;
-use crate::shard::{Doorbell, Mesh, Registry, Shard};
+use crate::shard::{self, Doorbell, Mesh, Registry, Shard};
 use crate::store::{Store, StoreConfig};
 use greeting::{greet, workers_and_memory};
 use keeping::{Comeback, Report, TICK};
@@ -300,16 +300,15 @@ pub fn reactors(
             databases = registry.restore(left.ledger()).map_err(io::Error::other)?;
             let replay = left.replay();
             state.recover(workers, replay.progress().1 * workers as u64);
-            let comeback = Comeback {
+            let shards = shard::Comeback {
                 replay,
                 hasher: hasher.clone(),
-                workers,
+                shards: workers,
                 spaces: Arc::new(keeping::spaces(&ledger, &databases)),
                 version_max: left.version_max(),
                 must_fit: matches!(left, Left::Folder(_)),
-                state: state.clone(),
-                done: recovered,
             };
+            let comeback = Comeback { shards, state: state.clone(), done: recovered };
             let (taps, journal) = match left {
                 Left::Folder(folder) => keeping::start(*folder, bells.clone())
                     .map(|(taps, journal)| (taps.into_iter().map(Some).collect(), Some(journal)))?,

@@ -11,15 +11,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::api::NodeState;
 use crate::auth::Ledger;
-use crate::clock::{Stopwatch, Version};
+use crate::clock::Stopwatch;
 use crate::config::{Persistence, SyncMode};
 use crate::doorbell::Doorbell;
-use crate::journal::{
-    Folder, Journal, JournalConfig, MasterKey, OpenError, Opened, Record, Replay, Sync, Tap, connect,
-};
+use crate::journal::{Folder, Journal, JournalConfig, MasterKey, OpenError, Opened, Sync, Tap, connect};
 use crate::net::Recovery;
-use crate::op::{KeyHasher, Namespace};
-use crate::shard::{DatabaseChange, RestoreError};
+use crate::op::Namespace;
+use crate::shard::{self, DatabaseChange};
 
 /// How often whoever watches is shown more.
 pub const TICK: Duration = Duration::from_millis(50);
@@ -77,17 +75,9 @@ pub fn spaces(ledger: &Ledger, databases: &[DatabaseChange]) -> HashSet<Namespac
     ledger.spaces().chain(databases.iter().filter_map(of_database)).chain([Namespace::KV]).collect()
 }
 
-/// What all reactors know that bring back what was kept.
+/// What all reactors know that bring back what was kept, and whom they tell how far that has come.
 pub struct Comeback {
-    pub replay: Replay,
-    pub hasher: KeyHasher,
-    pub workers: usize,
-    /// The spaces that there are. What is in others is of apps that are gone.
-    pub spaces: Arc<HashSet<Namespace>>,
-    /// All clocks go on above it.
-    pub version_max: Version,
-    /// Whether it is no good if not all of it fits into the memory.
-    pub must_fit: bool,
+    pub shards: shard::Comeback,
     pub state: Arc<NodeState>,
     /// Tells the main thread that all is back.
     pub done: Arc<dyn Fn() + Send + std::marker::Sync>,
@@ -96,93 +86,23 @@ pub struct Comeback {
 impl Comeback {
     /// The part of one reactor, whose journal is attached behind it, if it has one.
     pub fn of(&self, me: usize, tap: Option<Tap>) -> Recovery {
-        let (mut replay, hasher, spaces) = (self.replay.clone(), self.hasher.clone(), self.spaces.clone());
-        let (workers, version_max) = (self.workers, self.version_max);
-        let (state, done, must_fit) = (self.state.clone(), self.done.clone(), self.must_fit);
-        let (mut tap, mut left_out) = (tap, 0_u64);
-        let (mut again, mut missed) = (Some(self.replay.clone()), HashSet::new());
+        let mut part = self.shards.part(me, tap);
+        let (state, done) = (self.state.clone(), self.done.clone());
         Recovery::new(move |shard, now| {
-            let (before, _) = replay.progress();
-            let mut refused = None;
-            let is_first = again.is_some();
-            let slice = replay.next_slice(SLICE_BYTES, |record| {
-                let Some((namespace, key)) = place(&record) else { return };
-                if refused.is_some() || !spaces.contains(&namespace) {
-                    return;
-                }
-                let hash = hasher.hash(namespace, key);
-                if KeyHasher::owner(hash, workers) != me || !is_first && !missed.contains(&hash) {
-                    return;
-                }
-                match shard.restore(&record, now) {
-                    Ok(()) => {}
-                    // A cache that has become smaller keeps what fits.
-                    Err(_) if !must_fit => left_out += 1,
-                    // While a live set and the changes behind its beginning are replayed, a shard may hold
-                    // more than it ever did. What finds no room then is looked for again at the end.
-                    Err(RestoreError::Full { .. }) if is_first => {
-                        missed.insert(hash);
-                        refused = shard.restore(&Record::Remove { namespace, key }, now).err();
-                    }
-                    Err(why) => refused = Some(why),
-                }
-            });
-            if is_first {
-                state.add_recovered(replay.progress().0 - before);
-            }
-            let is_done = slice.map_err(|error| io::Error::other(error.to_string()))?;
-            if let Some(why) = refused {
-                return Err(io::Error::other(no_room(why)));
-            }
-            if is_done
-                && !missed.is_empty()
-                && let Some(second) = again.take()
-            {
-                replay = second;
+            let before = part.read_bytes();
+            let is_done = part.go_on(shard, SLICE_BYTES, now);
+            state.add_recovered(part.read_bytes() - before);
+            if !is_done.map_err(|why| io::Error::other(why.to_string()))? {
                 return Ok(false);
             }
-            if is_done {
-                shard.raise_clock(version_max);
-                tap.take().into_iter().for_each(|tap| shard.attach(tap));
-                if left_out > 0 {
-                    log::warn!("{left_out} entries of the snapshot found no room");
-                }
-                if state.has_recovered() {
-                    done();
-                }
+            if part.left_out() > 0 {
+                log::warn!("{} entries of the snapshot found no room", part.left_out());
             }
-            Ok(is_done)
+            if state.has_recovered() {
+                done();
+            }
+            Ok(true)
         })
-    }
-}
-
-/// The key that a record is about, if it is about one.
-fn place<'r>(record: &Record<'r>) -> Option<(Namespace, &'r [u8])> {
-    match *record {
-        Record::Put(put) => Some((put.namespace, put.key)),
-        Record::Rewrite { namespace, key, .. } | Record::Remove { namespace, key } => Some((namespace, key)),
-        Record::PutList(list) => Some((list.namespace, list.key)),
-        Record::Append(change) | Record::Withdraw(change) => Some((change.namespace, change.key)),
-        Record::Node { .. } => None,
-    }
-}
-
-fn no_room(why: RestoreError) -> String {
-    match why {
-        RestoreError::Full { entry_bytes, held_bytes, ceiling_bytes } => format!(
-            "what the folder holds does not fit into the memory: an entry of {entry_bytes} bytes found no room \
-             beside the {held_bytes} bytes that a worker holds of the {ceiling_bytes} that it may; raise \
-             store.memory_limit, or set store.when_full: evict to start with a part of it"
-        ),
-        RestoreError::TooLarge { entry_bytes, ceiling_bytes } => format!(
-            "what the folder holds does not fit into the memory: an entry has {entry_bytes} bytes, and a worker \
-             may hold {ceiling_bytes}; raise store.memory_limit or lower runtime.workers"
-        ),
-        // Left out before it comes here.
-        RestoreError::Closed => "the folder holds an entry of no database".into(),
-        RestoreError::Malformed => {
-            "the folder holds a list that cannot be read; `lucid recover` says what can be kept".into()
-        }
     }
 }
 
