@@ -4,6 +4,7 @@
 mod common;
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use common::durable::{End, Folder, end, wait_until_ready};
 use common::tls::{Pair, connect};
@@ -385,13 +386,13 @@ fn a_location_that_may_not_be_written_is_refused_with_77() {
     assert!(ended.stderr.contains("persistence.location"), "{}", ended.stderr);
 }
 
-#[test]
-fn while_it_recovers_a_node_is_alive_says_how_far_it_is_and_asks_for_patience() {
+/// A folder that takes a while to read, and an API key and an app token that are in it.
+fn large_folder() -> (Folder, [String; 2]) {
     let folder = Folder::new("never");
     let node = folder.start(2);
     let mut client = node.client();
     let value = "v".repeat(1_000_000);
-    for number in 0..100 {
+    for number in 0..150 {
         client.put(&kv(format!("large/{number}")), &value).expect(201);
     }
     for batch in 0..100 {
@@ -400,45 +401,156 @@ fn while_it_recovers_a_node_is_alive_says_how_far_it_is_and_asks_for_patience() 
             .collect();
         post(&mut client, "/api/kv/batch", &json!(puts)).expect(200);
     }
-    end(node, End::Killed);
-    let node = folder.start_early(|setup| {
+    let key = post(&mut client, "/api/keys", &json!({"name": "k", "grants": ["kv:read"]})).expect(201);
+    let app = post(&mut client, "/apps", &json!({"name": "a"})).expect(201);
+    end(node, End::Told);
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    (folder, [text(&key.json()["key"]), text(&app.json()["data"]["read_token"])])
+}
+
+/// Starts a node that has much to read.
+fn start_reading(folder: &Folder) -> Node {
+    folder.start_early(|setup| {
         setup.workers(2);
-    });
+    })
+}
+
+/// What `/readyz` says before it says yes: the phase, and how many bytes of how many.
+fn phase(ready: &Response) -> (String, u64, u64) {
+    let text = ready.text();
+    let (phase, progress) = text.trim_end().split_once(": ").unwrap_or_else(|| panic!("{ready}"));
+    let numbers: Vec<u64> = progress.split(' ').filter_map(|word| word.parse().ok()).collect();
+    let [percent, done, of] = numbers[..] else { panic!("{ready}") };
+    assert_eq!(percent, (done * 100).checked_div(of).unwrap_or(0), "{ready}");
+    (phase.to_owned(), done, of)
+}
+
+#[test]
+fn a_node_answers_while_it_checks_and_brings_back_what_it_has_kept() {
+    let (folder, [key, token]) = large_folder();
+    let node = start_reading(&folder);
     let mut stranger = node.stranger();
     let mut client = node.client();
-    let ready = stranger.get("/readyz").expect(503);
-    assert!(ready.text().starts_with("recovering: ") && ready.text().contains(" bytes"), "{ready}");
-    assert_eq!(ready.expect_field("Retry-After"), "1");
-    stranger.get("/livez").expect(200);
-    stranger.get(&kv("large/0")).expect(401);
-    for (method, path) in [("GET", kv("large/0")), ("GET", "/api/kv".into()), ("GET", "/api/keys".into())] {
-        let early = client.call(method, &path, &[], b"").expect(503);
-        assert_eq!(early.expect_field("Retry-After"), "1");
-        assert_eq!(early.json()["code"], "recovering", "{early}");
+    let mut holders = [node.stranger().with_token(&key), node.stranger().with_token(&token)];
+    let paths = [kv("large/0"), "/item/read?key=none".to_owned()];
+    let mut seen: Vec<(String, u64, u64)> = Vec::new();
+    loop {
+        let ready = stranger.get("/readyz");
+        if ready.status == 200 {
+            break;
+        }
+        assert_eq!(ready.expect_field("Retry-After"), "1");
+        let (now, done, of) = phase(&ready.expect(503));
+        let is_new = match seen.last() {
+            Some((before, was, _)) if *before == now => {
+                assert!(done >= *was && done <= of, "{done} of {of} after {was}");
+                false
+            }
+            _ => true,
+        };
+        seen.push((now, done, of));
+        if !is_new {
+            continue;
+        }
+        stranger.get("/livez").expect(200);
+        stranger.get("/health").expect(200);
+        stranger.get(&kv("large/0")).expect(401);
+        node.stranger().with_token("not one").get(&kv("large/0")).expect(401);
+        // Whom the folder may know is asked to come again, like whoever is known without it.
+        let answers = [
+            client.get(&kv("large/0")),
+            client.get("/api/kv"),
+            client.get("/api/keys"),
+            client.put(&kv("large/0"), "new"),
+            holders[0].get(&paths[0]),
+            holders[1].get(&paths[1]),
+        ];
+        // The last of them may have come to a node that serves.
+        if stranger.get("/readyz").status == 503 {
+            for early in answers {
+                let early = early.expect(503);
+                assert_eq!(early.expect_field("Retry-After"), "1");
+                assert!(early.text().to_lowercase().contains("recovering"), "{early}");
+            }
+        }
     }
-    client.put(&kv("large/0"), "new").expect(503);
-    wait_until_ready(&node);
-    assert_eq!(client.get(&kv("large/0")).expect(200).body, value.as_bytes());
+    let mut phases: Vec<&str> = seen.iter().map(|(phase, ..)| &**phase).collect();
+    phases.dedup();
+    assert_eq!(phases, ["checking", "recovering"]);
+    let of: Vec<u64> = seen.iter().map(|(.., of)| *of).filter(|of| *of > 0).collect();
+    assert!(of[0] > 150_000_000 && of.iter().all(|bytes| *bytes == of[0]), "{of:?}");
+    assert_eq!(client.get(&kv("large/0")).expect(200).body.len(), 1_000_000);
+    client.get(&kv("small/99/999")).expect(200);
+    holders[0].get(&paths[0]).expect(200);
+    holders[1].get(&paths[1]).expect(404);
+    let etag = client.get(&kv("small/0/0")).expect_field("ETag").to_owned();
+    end(node, End::Told);
+    let node = folder.start(1);
+    assert_eq!(node.client().get(&kv("small/0/0")).expect_field("ETag"), etag);
+}
+
+#[test]
+fn a_node_that_is_told_to_stop_while_it_checks_or_brings_back_stops_at_once_and_loses_nothing() {
+    let (folder, _) = large_folder();
+    let before = folder.bytes();
+    for (phase_wanted, signal) in
+        [("checking", Signal::TERM), ("checking", Signal::INT), ("recovering", Signal::TERM)]
+    {
+        let mut node = start_reading(&folder);
+        let mut client = node.stranger();
+        let mut open = node.stranger();
+        open.get("/livez").expect(200);
+        while phase(&client.get("/readyz").expect(503)).0 != phase_wanted {}
+        let began = Instant::now();
+        node.signal(signal);
+        open.expect_orderly_close();
+        let ended = node.wait(Duration::from_secs(30));
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert!(began.elapsed() < Duration::from_secs(5), "took {:?}", began.elapsed());
+        assert!(ended.stderr.contains("stopping before everything is back"), "{}", ended.stderr);
+        if phase_wanted == "checking" {
+            assert!(folder.bytes() == before, "the folder has changed");
+        }
+    }
+    for how in [End::Told, End::Killed] {
+        end(start_reading(&folder), how);
+    }
+    let node = folder.start(2);
+    let mut client = node.client();
+    for number in 0..150 {
+        assert_eq!(client.get(&kv(format!("large/{number}"))).expect(200).body.len(), 1_000_000);
+    }
     client.get(&kv("small/99/999")).expect(200);
 }
 
 #[test]
-fn a_node_that_is_told_to_stop_while_it_recovers_stops_and_loses_nothing() {
-    let folder = Folder::new("everysec");
+fn damage_that_is_found_while_the_node_answers_ends_it_and_is_named() {
+    let folder = Folder::new("always");
     let node = folder.start(1);
     let mut client = node.client();
-    for number in 0..60 {
-        client.put(&kv(format!("large/{number}")), "v".repeat(1_000_000)).expect(201);
+    for number in 0..100 {
+        client.put(&kv(format!("key-{number}")), vec![b'v'; 10_000]).expect(201);
     }
-    end(node, End::Killed);
-    for how in [End::Told, End::Killed] {
-        let node = folder.start_early(|_| {});
-        end(node, how);
-    }
-    let node = folder.start(2);
-    let mut client = node.client();
-    for number in 0..60 {
-        assert_eq!(client.get(&kv(format!("large/{number}"))).expect(200).body.len(), 1_000_000);
+    end(node, End::Told);
+    let logs = || {
+        common::durable::files(&folder.path())
+            .into_iter()
+            .filter(|path| path.to_string_lossy().contains("log-"))
+    };
+    let log = logs().find(|path| path.metadata().unwrap().len() > 500_000).expect("a log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[300_000] ^= 1;
+    std::fs::write(&log, &bytes).unwrap();
+    let before = folder.bytes();
+    for _ in 0..2 {
+        let mut node = folder.start_early(|_| {});
+        let ended = node.wait(Duration::from_secs(30));
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        let name = log.file_name().unwrap().to_string_lossy();
+        let says = format!("persistence.location: {}: {name} is damaged at byte ", folder.path().display());
+        assert!(ended.stderr.contains(&says), "no {says:?} in {}", ended.stderr);
+        assert!(ended.stderr.contains("Nothing was changed; `lucid recover`"), "{}", ended.stderr);
+        assert!(folder.bytes() == before, "the folder has changed");
     }
 }
 

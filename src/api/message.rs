@@ -189,7 +189,8 @@ pub enum Problem {
     JournalFull,
     /// The disk has failed, so nothing can be kept any more. It was not done.
     JournalFailed,
-    /// The disk has failed before what it did or shows was kept. Nobody knows what a restart finds.
+    /// The disk has failed before what it did or shows was kept, or did not keep it in time. Nobody knows what a
+    /// restart finds.
     Unkept,
     /// Not everything is back that the node has kept.
     Recovering,
@@ -342,7 +343,7 @@ impl Problem {
             Problem::Line(_, LineTrouble::Full) => (Status::InsufficientStorage, "store_full", "The store is full."),
             Problem::JournalFull => (Status::InsufficientStorage, "disk_full", "The disk is full."),
             Problem::JournalFailed => (Status::ServiceUnavailable, "disk_failed", "The disk has failed."),
-            Problem::Unkept => (Status::ServiceUnavailable, "outcome_unknown", "The disk has failed."),
+            Problem::Unkept => (Status::ServiceUnavailable, "outcome_unknown", "Whether this was kept is not known."),
             Problem::Recovering => (Status::ServiceUnavailable, "recovering", "The node is starting."),
         };
         Words { status, code, message }
@@ -425,8 +426,8 @@ impl Problem {
                     .into()
             }
             Problem::Unkept => {
-                "what this request did or shows was not kept before that: when the node has been started again, it may \
-                 be there or not"
+                "the disk has failed or took too long before it had kept what this did or shows: when the node has been \
+                 started again, it may be there or not"
                     .into()
             }
             Problem::Recovering => "it reads what it has kept; /readyz says how far it has come".into(),

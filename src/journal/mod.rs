@@ -92,7 +92,7 @@ mod writer_tests;
 
 pub use disk::{Disk, DiskFile, FolderOnDisk};
 pub use driver::Journal;
-pub use folder::{Cut, Folder, JournalConfig, OpenError, Opened, Progress, SEGMENT_BYTES, Sync};
+pub use folder::{Cut, Folder, JournalConfig, OpenError, Opened, Progress, SEGMENT_BYTES, Sync, Taken};
 pub use offline::{FileRecovery, Recovery, append_offline, recover, rekey};
 pub use output::{SnapshotReader, SnapshotWriter};
 pub use record::{ListChange, Malformed, Put, PutList, Record};

@@ -26,7 +26,7 @@ use crate::limits::BATCH_REQUESTS_MAX;
 use crate::memory::Memory;
 use crate::net::buffers::Buffers;
 use crate::net::connection::{Connection, Life};
-use crate::net::control::Control;
+use crate::net::control::{Control, Order};
 use crate::net::core::{Core, Recovery, Task, Timeouts};
 use crate::net::helper::Helper;
 use crate::net::listener::{Door, Listener, Loads};
@@ -60,7 +60,7 @@ pub struct ReactorConfig {
     pub api: Api,
     /// The keys this core owns.
     pub shard: Shard,
-    /// Brings back what of them was kept, if anything is.
+    /// Brings back what of them was kept, if that is known already.
     pub recovery: Option<Recovery>,
     /// The way to the other cores.
     pub mesh: Mesh,
@@ -228,7 +228,7 @@ impl Reactor {
                 }
             }
             if woken {
-                self.take_settings();
+                self.take_orders();
             }
             self.drive();
             // After that, so that whoever left has made room.
@@ -293,12 +293,15 @@ impl Reactor {
     }
 
     /// Takes on what the main thread says: it wakes whom it has something for.
-    fn take_settings(&mut self) {
-        let Reactor { control, core, connections_max, .. } = self;
-        control.take(|live| {
-            core.timeouts = live.timeouts;
-            core.api.adopt(live.default_ttl, live.request_bytes_max, &live.cors_origins);
-            *connections_max = live.connections_max;
+    fn take_orders(&mut self) {
+        let Reactor { control, core, connections_max, recovery, .. } = self;
+        control.take(|order| match order {
+            Order::Live(live, _taken) => {
+                core.timeouts = live.timeouts;
+                core.api.adopt(live.default_ttl, live.request_bytes_max, &live.cors_origins);
+                *connections_max = live.connections_max;
+            }
+            Order::Legacy(legacy) => *recovery = Some(core.inherit(*legacy)),
         });
     }
 
