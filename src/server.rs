@@ -1,8 +1,9 @@
 //! Starts a node, waits for signals, and stops it in order.
 //!
-//! What can fail at once is done before the first reactor runs. Then the reactors run and the port is announced:
-//! a node says that it is alive, and how far it has come, while it checks and brings back what it has kept. If
-//! that is no good it says why, and ends, without having served anything of it. Stopping: `/readyz` turns 503,
+//! What can fail at once is done before the first reactor runs. Then the reactors run, and a node says that it is
+//! alive, and how far it has come, while it checks and brings back what it has kept. If that is no good it says
+//! why, and ends, without having served anything of it. Where it listens is said when it serves, or a moment
+//! later if that takes longer. Stopping: `/readyz` turns 503,
 //! listeners close, idle connections end, what is under way finishes within `shutdown.grace`, and what was to
 //! be kept is. On SIGHUP whoever started the node reads its settings again.
 
@@ -37,7 +38,7 @@ use crate::net::{
 use crate::op::KeyHasher;
 use crate::shard::{Doorbell, Mesh, Registry, Shard};
 use crate::store::{Store, StoreConfig};
-use greeting::{greet, workers_and_memory};
+use greeting::{greeting, workers_and_memory};
 use keeping::{Beginning, Opening, Place};
 use node::{Event, Node, Start};
 use report::Report;
@@ -114,11 +115,6 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
         };
         thread.spawn(body).map_err(system("start a thread"))?;
     }
-    match greet(settings, plain, tls.map(|(address, _)| address)) {
-        // Whoever reads has seen enough: `lucid server | grep -m1 listening`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        greeted => greeted.map_err(system("write to the standard output"))?,
-    }
     let watchdog = supervisor::Watchdog::start(Heartbeat::of(&steerings), bells.clone());
     let watchdog = watchdog.map_err(system("start a thread"))?;
     let status = format!("Serving http://{plain}, {}", workers_and_memory(settings));
@@ -135,6 +131,7 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
             Start::Checking(opening, Report::begin("checking"))
         }
     };
+    let over_tls = tls.map(|(address, _)| address);
     let tls = certificates.zip(settings.general.tls.clone());
     Ok(Node {
         events,
@@ -144,6 +141,7 @@ fn start(settings: &Settings, boot_id: u32, inherited: Option<TcpListener>) -> R
         steerings,
         loads,
         start: begun,
+        greeting: Some(greeting(settings, plain, over_tls)),
         journal: None,
         snapshot: settings.snapshot.clone().map(|settings| (settings, boot_id)),
         tls,

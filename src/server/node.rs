@@ -15,7 +15,7 @@ use super::keeping::{Found, Opening};
 use super::report::Report;
 use super::{Ended, Reload, StartError, live, snapshot, supervisor};
 use crate::api::{Api, NodeState, Phase};
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::config::{self, Tls};
 use crate::journal::Journal;
 use crate::net::{self, Certificates, Loads, SocketFile, Steering, steer};
@@ -24,6 +24,10 @@ use crate::shard::{Doorbell, Shard};
 
 /// How often whoever watches a start is shown more.
 const TICK: Duration = Duration::from_millis(50);
+
+/// How long a start may take before it is said where the node listens, though it does not serve yet. Whoever
+/// starts one with little to bring back finds it ready when it says so.
+const UNANNOUNCED: Duration = Duration::from_millis(250);
 
 /// Time after which the start is over in every thread, and nothing is left of it to be run.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -57,6 +61,8 @@ pub struct Node {
     pub steerings: Vec<Steering>,
     pub loads: Loads,
     pub start: Start,
+    /// Says where the node listens. To be called once.
+    pub greeting: Option<Box<Greeting>>,
     pub journal: Option<Journal>,
     /// Where to leave what is in memory, and the boot id of its tags.
     pub snapshot: Option<(config::Snapshot, u32)>,
@@ -68,6 +74,9 @@ pub struct Node {
     /// Ends its thread when it is dropped.
     pub _watchdog: Option<supervisor::Watchdog>,
 }
+
+/// Says something on the standard output.
+pub type Greeting = dyn FnOnce() -> io::Result<()>;
 
 /// How far a node has come that begins.
 pub enum Start {
@@ -95,13 +104,19 @@ impl Node {
     /// # Errors
     /// When what was kept cannot be used, which may take its time to see.
     pub fn wait(mut self, mut grace: Duration, reload: &mut Reload<'_>) -> Result<Ended, StartError> {
-        let clock = Clock::start();
+        let (clock, watch) = (Clock::start(), Stopwatch::start());
         let now_ms = || clock.now().unix_ms;
         let mut running = self.bells.len();
         let mut end: Option<End> = None;
         let mut remains = Vec::new();
         let mut is_settled = false;
         loop {
+            if end.is_none()
+                && (matches!(self.start, Start::Done) || u128::from(watch.ns()) >= UNANNOUNCED.as_nanos())
+                && let Err(failure) = self.greet()
+            {
+                end = Some(self.stop(Phase::Closing, now_ms() + CLOSING_MS, Some(failure)));
+            }
             if let Some(end) = &mut end
                 && running == 0
                 && !end.is_closing
@@ -176,6 +191,15 @@ impl Node {
                     }
                 },
             }
+        }
+    }
+
+    /// Says where the node listens, if that was not said yet.
+    fn greet(&mut self) -> Result<(), StartError> {
+        match self.greeting.take().map_or(Ok(()), |greet| greet()) {
+            // Whoever reads has seen enough: `lucid server | grep -m1 listening`.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            greeted => greeted.map_err(|error| StartError::System("write to the standard output", error)),
         }
     }
 
