@@ -386,33 +386,49 @@ fn a_location_that_may_not_be_written_is_refused_with_77() {
     assert!(ended.stderr.contains("persistence.location"), "{}", ended.stderr);
 }
 
-/// A folder that takes a while to read, and an API key and an app token that are in it.
-fn large_folder() -> (Folder, [String; 2]) {
-    let folder = Folder::new("never");
+/// What runs a node so that it reads slowly what it has kept: in pieces of half a MiB, each of which takes a
+/// fifth of a second. The tracer is a process beside it, so that the node has the number that the test knows.
+const SLOW_READER: [&str; 10] = [
+    "strace",
+    "-D",
+    "-f",
+    "-qq",
+    "-o",
+    "/dev/null",
+    "-e",
+    "trace=pread64",
+    "-e",
+    "inject=pread64:delay_enter=200000",
+];
+
+fn can_read_slowly() -> bool {
+    let is_there = std::process::Command::new("strace").arg("-V").output().is_ok();
+    if !is_there {
+        println!("skipped: strace is not installed");
+    }
+    is_there
+}
+
+/// Starts a node that reads its folder slowly. It is announced before it has read it.
+fn start_reading(folder: &Folder, workers: usize) -> Node {
+    folder.start_early(|setup| {
+        setup.workers(workers).runner(&SLOW_READER);
+    })
+}
+
+/// A folder that takes a second or two to read slowly, and an API key and an app token that are in it.
+fn filled_folder() -> (Folder, [String; 2]) {
+    let folder = Folder::new("always");
     let node = folder.start(2);
     let mut client = node.client();
-    let value = "v".repeat(1_000_000);
-    for number in 0..150 {
-        client.put(&kv(format!("large/{number}")), &value).expect(201);
-    }
-    for batch in 0..100 {
-        let puts: Vec<Value> = (0..1_000)
-            .map(|number| json!({"op": "put", "key": format!("small/{batch}/{number}"), "value": "x"}))
-            .collect();
-        post(&mut client, "/api/kv/batch", &json!(puts)).expect(200);
+    for number in 0..100 {
+        client.put(&kv(format!("key-{number}")), vec![b'v'; 40_000]).expect(201);
     }
     let key = post(&mut client, "/api/keys", &json!({"name": "k", "grants": ["kv:read"]})).expect(201);
     let app = post(&mut client, "/apps", &json!({"name": "a"})).expect(201);
     end(node, End::Told);
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     (folder, [text(&key.json()["key"]), text(&app.json()["data"]["read_token"])])
-}
-
-/// Starts a node that has much to read.
-fn start_reading(folder: &Folder) -> Node {
-    folder.start_early(|setup| {
-        setup.workers(2);
-    })
 }
 
 /// What `/readyz` says before it says yes: the phase, and how many bytes of how many.
@@ -427,12 +443,15 @@ fn phase(ready: &Response) -> (String, u64, u64) {
 
 #[test]
 fn a_node_answers_while_it_checks_and_brings_back_what_it_has_kept() {
-    let (folder, [key, token]) = large_folder();
-    let node = start_reading(&folder);
+    if !can_read_slowly() {
+        return;
+    }
+    let (folder, [key, token]) = filled_folder();
+    let node = start_reading(&folder, 2);
     let mut stranger = node.stranger();
     let mut client = node.client();
     let mut holders = [node.stranger().with_token(&key), node.stranger().with_token(&token)];
-    let paths = [kv("large/0"), "/item/read?key=none".to_owned()];
+    let paths = [kv("key-0"), "/item/read?key=none".to_owned()];
     let mut seen: Vec<(String, u64, u64)> = Vec::new();
     loop {
         let ready = stranger.get("/readyz");
@@ -454,14 +473,14 @@ fn a_node_answers_while_it_checks_and_brings_back_what_it_has_kept() {
         }
         stranger.get("/livez").expect(200);
         stranger.get("/health").expect(200);
-        stranger.get(&kv("large/0")).expect(401);
-        node.stranger().with_token("not one").get(&kv("large/0")).expect(401);
+        stranger.get(&kv("key-0")).expect(401);
+        node.stranger().with_token("not one").get(&kv("key-0")).expect(401);
         // Whom the folder may know is asked to come again, like whoever is known without it.
         let answers = [
-            client.get(&kv("large/0")),
+            client.get(&kv("key-0")),
             client.get("/api/kv"),
             client.get("/api/keys"),
-            client.put(&kv("large/0"), "new"),
+            client.put(&kv("key-0"), "new"),
             holders[0].get(&paths[0]),
             holders[1].get(&paths[1]),
         ];
@@ -478,25 +497,27 @@ fn a_node_answers_while_it_checks_and_brings_back_what_it_has_kept() {
     phases.dedup();
     assert_eq!(phases, ["checking", "recovering"]);
     let of: Vec<u64> = seen.iter().map(|(.., of)| *of).filter(|of| *of > 0).collect();
-    assert!(of[0] > 150_000_000 && of.iter().all(|bytes| *bytes == of[0]), "{of:?}");
-    assert_eq!(client.get(&kv("large/0")).expect(200).body.len(), 1_000_000);
-    client.get(&kv("small/99/999")).expect(200);
+    assert!(of[0] > 4_000_000 && of.iter().all(|bytes| *bytes == of[0]), "{of:?}");
+    assert_eq!(client.get(&kv("key-0")).expect(200).body.len(), 40_000);
     holders[0].get(&paths[0]).expect(200);
     holders[1].get(&paths[1]).expect(404);
-    let etag = client.get(&kv("small/0/0")).expect_field("ETag").to_owned();
+    let etag = client.get(&kv("key-99")).expect_field("ETag").to_owned();
     end(node, End::Told);
     let node = folder.start(1);
-    assert_eq!(node.client().get(&kv("small/0/0")).expect_field("ETag"), etag);
+    assert_eq!(node.client().get(&kv("key-99")).expect_field("ETag"), etag);
 }
 
 #[test]
 fn a_node_that_is_told_to_stop_while_it_checks_or_brings_back_stops_at_once_and_loses_nothing() {
-    let (folder, _) = large_folder();
+    if !can_read_slowly() {
+        return;
+    }
+    let (folder, _) = filled_folder();
     let before = folder.bytes();
     for (phase_wanted, signal) in
         [("checking", Signal::TERM), ("checking", Signal::INT), ("recovering", Signal::TERM)]
     {
-        let mut node = start_reading(&folder);
+        let mut node = start_reading(&folder, 1);
         let mut client = node.stranger();
         let mut open = node.stranger();
         open.get("/livez").expect(200);
@@ -513,14 +534,47 @@ fn a_node_that_is_told_to_stop_while_it_checks_or_brings_back_stops_at_once_and_
         }
     }
     for how in [End::Told, End::Killed] {
-        end(start_reading(&folder), how);
+        end(folder.start_early(|_| {}), how);
     }
     let node = folder.start(2);
     let mut client = node.client();
-    for number in 0..150 {
-        assert_eq!(client.get(&kv(format!("large/{number}"))).expect(200).body.len(), 1_000_000);
+    for number in 0..100 {
+        assert_eq!(client.get(&kv(format!("key-{number}"))).expect(200).body.len(), 40_000);
     }
-    client.get(&kv("small/99/999")).expect(200);
+}
+
+#[test]
+fn a_reload_while_it_reads_takes_hold_and_is_not_taken_for_readiness() {
+    if !can_read_slowly() {
+        return;
+    }
+    let (folder, _) = filled_folder();
+    let place = tempfile::tempdir().expect("a folder");
+    let manager = std::os::unix::net::UnixDatagram::bind(place.path().join("notify")).expect("a socket");
+    manager.set_read_timeout(Some(Duration::from_secs(30))).expect("a patience");
+    let mut node = folder.start_early(|setup| {
+        setup.workers(2).runner(&SLOW_READER).set("logging.outputs", "[stdout]");
+        setup.variable("NOTIFY_SOCKET", &place.path().join("notify").display().to_string());
+        setup.set("http.request_size_limit", 100_000).set("store.max_limit", 50_000);
+    });
+    assert_eq!(phase(&node.stranger().get("/readyz").expect(503)).0, "checking");
+    let file = std::fs::read_to_string(node.folder().join("node.yml")).unwrap();
+    node.rewrite(&file.replace("request_size_limit: 100000", "request_size_limit: 30000"));
+    node.signal(Signal::HUP);
+    node.says("reloaded: 1 changed, 0 need a restart");
+    let mut heard = String::new();
+    let mut bytes = [0; 4_096];
+    while !heard.contains("READY=1") {
+        let count = manager.recv(&mut bytes).expect("a message in time");
+        heard.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+    }
+    assert!(!heard.contains("RELOADING"), "{heard}");
+    let at = |what: &str| heard.find(what).unwrap_or_else(|| panic!("no {what} in {heard}"));
+    assert!(at("STATUS=Checking: ") < at("STATUS=Recovering: ") && at("STATUS=Recovering: ") < at("READY=1"));
+    let mut client = node.client();
+    client.get("/readyz").expect(200);
+    client.put(&kv("new"), vec![b'x'; 30_000]).expect(201);
+    client.put(&kv("new"), vec![b'x'; 30_001]).expect(413);
 }
 
 #[test]
@@ -542,16 +596,20 @@ fn damage_that_is_found_while_the_node_answers_ends_it_and_is_named() {
     bytes[300_000] ^= 1;
     std::fs::write(&log, &bytes).unwrap();
     let before = folder.bytes();
-    for _ in 0..2 {
-        let mut node = folder.start_early(|_| {});
+    let name = log.file_name().unwrap().to_string_lossy();
+    let says = format!("persistence.location: {}: {name} is damaged at byte ", folder.path().display());
+    // What is found before long is found before anybody is told of the port.
+    refused(&folder, 1, &[&says, "Nothing was changed; `lucid recover`"]);
+    if can_read_slowly() {
+        let mut node = start_reading(&folder, 2);
+        let mut open = node.stranger();
+        assert_eq!(phase(&open.get("/readyz").expect(503)).0, "checking");
         let ended = node.wait(Duration::from_secs(30));
         assert_eq!(ended.code, Some(1), "{}", ended.stderr);
-        let name = log.file_name().unwrap().to_string_lossy();
-        let says = format!("persistence.location: {}: {name} is damaged at byte ", folder.path().display());
         assert!(ended.stderr.contains(&says), "no {says:?} in {}", ended.stderr);
-        assert!(ended.stderr.contains("Nothing was changed; `lucid recover`"), "{}", ended.stderr);
-        assert!(folder.bytes() == before, "the folder has changed");
+        open.expect_orderly_close();
     }
+    assert!(folder.bytes() == before, "the folder has changed");
 }
 
 #[test]
@@ -735,7 +793,7 @@ fn a_full_disk_refuses_what_takes_room_and_heals_by_itself() {
     for number in 0..kept {
         assert_eq!(client.get(&kv(format!("large/{number}"))).expect(200).body.len(), value.len());
     }
-    client.delete(&kv("large/0")).expect(200);
+    client.delete(&kv("key-0")).expect(200);
     std::fs::remove_file(format!("/proc/{}/root{}/data/filler", node.pid(), node.folder().display()))
         .expect("the filler");
     let began = std::time::Instant::now();
@@ -748,7 +806,7 @@ fn a_full_disk_refuses_what_takes_room_and_heals_by_itself() {
     }
     assert_eq!(client.get("/readyz").expect(200).text(), "ready\n");
     client.put(&kv(format!("large/{kept}")), &value).expect(201);
-    client.get(&kv("large/0")).expect(404);
+    client.get(&kv("key-0")).expect(404);
 }
 
 #[test]
