@@ -95,7 +95,7 @@ pub use driver::Journal;
 #[cfg(test)]
 pub(crate) use fault::plant;
 pub(crate) use fault::{Fault, is_planted};
-pub use folder::{Cut, Folder, JournalConfig, OpenError, Opened, Progress, SEGMENT_BYTES, Sync};
+pub use folder::{Cut, Folder, JournalConfig, OpenError, Opened, Progress, SEGMENT_BYTES, Sync, Taken};
 pub use offline::{FileRecovery, Recovery, append_offline, recover, rekey};
 pub use output::{SnapshotReader, SnapshotWriter};
 pub use record::{ListChange, Malformed, Put, PutList, Record};

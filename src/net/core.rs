@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use crate::api::{Aftermath, Api, Scratch, follow};
+use crate::api::{Aftermath, Api, Kept, Scratch, follow};
 use crate::clock::Now;
 use crate::memory::Memory;
 use crate::net::buffers::Buffers;
@@ -49,6 +49,15 @@ impl fmt::Debug for Recovery {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Recovery").finish_non_exhaustive()
     }
+}
+
+/// What an earlier run has left, for a reactor that has begun without it.
+#[derive(Debug)]
+pub struct Legacy {
+    /// What its API is told of it, and of the databases its shard.
+    pub kept: Kept,
+    /// What its shard brings back.
+    pub recovery: Recovery,
 }
 
 /// Something that takes several turns.
@@ -112,6 +121,15 @@ pub struct HeldBack {
 }
 
 impl Core {
+    /// Takes on what an earlier run has left, and answers what brings the rest back.
+    #[cold]
+    pub(super) fn inherit(&mut self, Legacy { kept, recovery }: Legacy) -> Recovery {
+        self.shard.retag(kept.tags);
+        kept.databases.iter().for_each(|database| self.shard.follow(database));
+        self.api.remember(kept);
+        recovery
+    }
+
     /// Does an errand. Gives it back when it is done, also by all others who have to follow. What it changes
     /// of the node itself is handed to the journal, and what it shows waits until it is kept.
     pub(super) fn run_errand(&mut self, asker: usize, mut job: Box<Job>) -> Option<Box<Job>> {

@@ -13,7 +13,9 @@ use zeroize::Zeroizing;
 use crate::api::Api;
 use crate::clock::{Clock, Now, Version};
 use crate::config;
-use crate::journal::{MasterKey, OpenError, Put, PutList, Record, Replay, SnapshotReader, SnapshotWriter};
+use crate::journal::{
+    MasterKey, OpenError, Progress, Put, PutList, Record, Replay, SnapshotReader, SnapshotWriter,
+};
 use crate::shard::{Shard, Walk, WalkBudget, Walked};
 
 /// The record with the boot id of the node's entity tags.
@@ -41,8 +43,8 @@ pub struct Snapshot {
 type Kept = (Box<[u8]>, Zeroizing<Vec<u8>>);
 
 impl Snapshot {
-    fn open(settings: &config::Snapshot) -> Result<Snapshot, OpenError> {
-        let reader = SnapshotReader::open(&settings.file, key(settings).as_ref())?;
+    fn open(settings: &config::Snapshot, progress: &Progress) -> Result<Snapshot, OpenError> {
+        let reader = SnapshotReader::open(&settings.file, key(settings).as_ref(), progress)?;
         let (mut boot_id, mut ledger, mut is_over) = (0, Vec::new(), false);
         let mut replay = reader.replay();
         // What the node kept of itself comes first.
@@ -81,14 +83,13 @@ impl Snapshot {
     }
 }
 
-/// Reads the file that an earlier run left, if there is a good one.
-pub fn open(settings: &config::Snapshot) -> Option<Snapshot> {
+/// Reads the file that an earlier run left, if it is a good one.
+pub fn open(settings: &config::Snapshot, progress: &Progress) -> Option<Snapshot> {
     let path = &settings.file;
-    if !path.exists() {
-        return None;
-    }
-    match Snapshot::open(settings) {
+    match Snapshot::open(settings, progress) {
         Ok(snapshot) => Some(snapshot),
+        // Whoever has stopped it does not need it, and nothing is known against it.
+        Err(_) if progress.begin_changes().is_err() => None,
         Err(why) => {
             let aside = aside(path);
             log::error!("cannot read the snapshot {}: {why}; the node begins with nothing", path.display());

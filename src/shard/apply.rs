@@ -42,6 +42,11 @@ impl Shard {
         Shard { store, tags, versions: VersionClock::default(), removed: None, durable: None }
     }
 
+    /// Goes on with the tags of an earlier run, before anything is asked of it.
+    pub fn retag(&mut self, tags: Tags) {
+        self.tags = tags;
+    }
+
     /// Applies one operation.
     #[inline]
     pub fn apply(&mut self, op: &Operation<'_>, now: Now) -> Outcome<'_> {

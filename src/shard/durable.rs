@@ -173,16 +173,19 @@ impl Shard {
         }
     }
 
-    /// Why an operation cannot be, if the journal takes no record of it.
+    /// Why an operation cannot be, if the journal takes no record of it. That shows nothing of the key.
     #[inline(never)]
     pub(super) fn journal_refuses(&mut self, op: &Operation<'_>) -> Option<Outcome<'static>> {
         let durable = self.durable.as_mut()?;
-        durable.touch(op.hash);
         let makes_room = matches!(op.action, Action::Delete { .. });
-        durable.tap.health().refuses(makes_room).map(|refusal| match refusal {
-            Refusal::Full => Outcome::JournalFull,
-            Refusal::Failed => Outcome::JournalFailed,
-        })
+        if let Some(refusal) = durable.tap.health().refuses(makes_room) {
+            return Some(match refusal {
+                Refusal::Full => Outcome::JournalFull,
+                Refusal::Failed => Outcome::JournalFailed,
+            });
+        }
+        durable.touch(op.hash);
+        None
     }
 
     /// Why a call on a list cannot be, if the journal takes no record of it.

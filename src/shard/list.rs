@@ -164,11 +164,13 @@ impl Shard {
         if self.durable.is_some() {
             self.keep_evictions();
         }
-        let done = task.outcome.is_some();
-        if done && let Some(durable) = &mut self.durable {
-            durable.touch(task.hash);
+        match (&task.outcome, &mut self.durable) {
+            (None, _) => return false,
+            // It shows nothing of the list.
+            (Some(ListOutcome::JournalFull | ListOutcome::JournalFailed), _) | (_, None) => {}
+            (Some(_), Some(durable)) => durable.touch(task.hash),
         }
-        done
+        true
     }
 
     /// Tells the live set that is being written whether the list is whole.

@@ -3,7 +3,8 @@
 
 use std::io;
 
-use super::{Reactor, list};
+use super::{Reactor, list, watch};
+use crate::net::connection::Life;
 use crate::shard::Health;
 
 impl Reactor {
@@ -12,9 +13,8 @@ impl Reactor {
     #[inline(never)]
     pub(super) fn release(&mut self) {
         self.core.shard.flush_journal();
-        if self.core.shard.health() == Health::Failed {
-            self.give_up();
-        }
+        let has_failed = self.core.shard.health() == Health::Failed;
+        // Read behind that, so that it is the last.
         let kept = self.core.shard.kept();
         while let Some(client) = self.core.waiting.next_output(kept) {
             if self.client(client).is_some() {
@@ -23,6 +23,9 @@ impl Reactor {
         }
         while let Some((asker, job)) = self.core.waiting.next_answer(kept) {
             self.core.mesh.answer(asker, job);
+        }
+        if has_failed {
+            self.give_up(kept);
         }
         self.resume();
     }
@@ -45,20 +48,29 @@ impl Reactor {
         }
     }
 
-    /// The disk has failed: nobody is told what is not kept, and never will be.
+    /// The disk has failed: nobody is told of what is not kept, and never will be, but that this is so.
     #[cold]
-    fn give_up(&mut self) {
-        let kept = self.core.shard.kept();
+    fn give_up(&mut self, kept: u64) {
         while let Some((id, generation)) = self.core.waiting.next_output(u64::MAX) {
             match self.client((id, generation)).and_then(|client| client.held_for()) {
-                Some(gate) if gate > kept => self.close(id),
+                Some(gate) if gate > kept => self.lose(id),
                 Some(_) => self.answer(id),
                 None => {}
             }
         }
-        while let Some((asker, mut job)) = self.core.waiting.next_answer(u64::MAX) {
-            job.lose();
+        while let Some((gate, asker, mut job)) = self.core.waiting.next_lost() {
+            if gate > kept {
+                job.lose();
+            }
             self.core.mesh.answer(asker, job);
+        }
+    }
+
+    fn lose(&mut self, id: u32) {
+        let Some(connection) = self.connections.get_mut(id as usize) else { return };
+        match connection.lose(&mut self.core, id) {
+            Life::Over => self.close(id),
+            Life::Open => watch(connection, id, &mut self.ready, &mut self.timers),
         }
     }
 
