@@ -139,11 +139,10 @@ impl Node {
     }
 
     fn clients_ask(&mut self, world: &mut World) {
-        let spaces: Vec<_> = world.spaces.iter().copied().collect();
         let count = if world.random.one_in(100) { 60 } else { 1 + world.random.below(5) };
         for _ in 0..count {
-            let World { plan, random, .. } = world;
-            let ask = plan.ask(random, &spaces);
+            let World { plan, random, spaces, .. } = world;
+            let ask = plan.ask(random, spaces);
             let at = match &ask {
                 Ask::Key { namespace, key, .. } | Ask::List { namespace, key, .. } => {
                     KeyHasher::owner(world.hasher.hash(*namespace, key), self.reactors.len())
