@@ -114,7 +114,7 @@ impl Plan {
     pub(super) fn of(random: &mut Random) -> Plan {
         let sync = sync(random);
         let is_tight = random.one_in(6);
-        let segment_bytes = if is_tight { 256 * 1_024 } else { 32 * 1_024 };
+        let segment_bytes = if is_tight { 256 } else { 16 << random.below(3) } * 1_024;
         let key = random.one_in(8).then(|| MasterKey::from_text("hush"));
         let config = JournalConfig { key, segment_bytes, threads: 1, ..JournalConfig::new(sync) };
         Plan {
