@@ -7,6 +7,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use common::durable::{End, Folder, end, wait_until_ready};
+use common::node::SLOW_READER;
 use common::tls::{Pair, connect};
 use common::{Client, Node, Random, Response, chunked, kv, token};
 use rustix::process::Signal;
@@ -385,21 +386,6 @@ fn a_location_that_may_not_be_written_is_refused_with_77() {
     assert_eq!(ended.code, Some(77), "{}", ended.stderr);
     assert!(ended.stderr.contains("persistence.location"), "{}", ended.stderr);
 }
-
-/// What runs a node so that it reads slowly what it has kept: in pieces of half a MiB, each of which takes a
-/// fifth of a second. The tracer is a process beside it, so that the node has the number that the test knows.
-const SLOW_READER: [&str; 10] = [
-    "strace",
-    "-D",
-    "-f",
-    "-qq",
-    "-o",
-    "/dev/null",
-    "-e",
-    "trace=pread64",
-    "-e",
-    "inject=pread64:delay_enter=200000",
-];
 
 fn can_read_slowly() -> bool {
     let is_there = std::process::Command::new("strace").arg("-V").output().is_ok();

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ use crate::shard::{Doorbell, Shard};
 
 /// How often whoever watches a start is shown more.
 const TICK: Duration = Duration::from_millis(50);
+
+/// How often the service manager is told how far the end has come.
+const SAVING_TICK: Duration = Duration::from_secs(1);
 
 /// How long a start may take before it is said where the node listens, though it does not serve yet. Whoever
 /// starts one with little to bring back finds it ready when it says so.
@@ -94,8 +98,25 @@ struct End {
     deadline_ms: u64,
     /// Why, if it was not told to.
     failure: Option<StartError>,
-    /// What it was to be kept is on its way.
-    is_closing: bool,
+    /// What is to be kept is on its way to the disk.
+    closing: Option<Closing>,
+}
+
+/// What is to be kept on its way to the disk.
+struct Closing {
+    /// Entries of the snapshot that are written, and how many the service manager was told of.
+    written: Arc<AtomicU64>,
+    told: u64,
+}
+
+impl Closing {
+    /// Asks the service manager for more time, if something was done with the last.
+    fn tick(&mut self) {
+        let written = self.written.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.told, written) != written {
+            supervisor::saving(written);
+        }
+    }
 }
 
 impl Node {
@@ -119,17 +140,16 @@ impl Node {
             }
             if let Some(end) = &mut end
                 && running == 0
-                && !end.is_closing
+                && end.closing.is_none()
                 && !matches!(self.start, Start::Checking(..))
             {
                 if let Some(failure) = end.failure.take() {
                     return Err(failure);
                 }
-                end.is_closing = true;
-                self.close(std::mem::take(&mut remains), "stopped");
+                end.closing = Some(self.close(std::mem::take(&mut remains), "stopped"));
             }
             let patience = match &end {
-                Some(End { is_closing: true, .. }) => None,
+                Some(End { closing: Some(_), .. }) => Some(SAVING_TICK),
                 Some(end) => Some(Duration::from_millis(end.deadline_ms.saturating_sub(now_ms()))),
                 None if !matches!(self.start, Start::Done) => Some(TICK),
                 None => (!is_settled).then_some(SETTLED),
@@ -177,6 +197,7 @@ impl Node {
                 },
                 Err(_) => match &mut end {
                     None => is_settled |= self.tick(),
+                    Some(End { closing: Some(closing), .. }) => closing.tick(),
                     Some(End { failure: Some(_), .. }) => running = 0,
                     Some(end) if running > 0 && self.state.phase() == Phase::Draining => {
                         log::warn!("stopping: {} connections did not finish in time", self.loads.total());
@@ -186,8 +207,7 @@ impl Node {
                     }
                     // A reactor or a disk hangs. What has come to the journal is kept all the same.
                     Some(end) => {
-                        end.is_closing = true;
-                        self.close(Vec::new(), "stopped all the same");
+                        end.closing = Some(self.close(Vec::new(), "stopped all the same"));
                     }
                 },
             }
@@ -217,7 +237,7 @@ impl Node {
         }
         self.state.set(phase);
         self.bells.iter().for_each(Doorbell::ring_always);
-        End { deadline_ms, failure, is_closing: false }
+        End { deadline_ms, failure, closing: None }
     }
 
     /// Has the reactors bring back what was kept.
@@ -260,16 +280,24 @@ impl Node {
     }
 
     /// Sees to it that what was to be kept is, on a thread of its own: it takes as long as the disk takes.
-    fn close(&mut self, remains: Vec<(Shard, Api)>, said: &'static str) {
+    fn close(&mut self, remains: Vec<(Shard, Api)>, said: &'static str) -> Closing {
         let (journal, snapshot) = (self.journal.take(), self.snapshot.take());
         let is_whole = remains.len() == self.bells.len();
         let reports = self.reports.clone();
+        let written = Arc::new(AtomicU64::new(0));
+        let closing = Closing { written: written.clone(), told: 0 };
         let close = move || {
             let mut ended = Ended::Told;
-            if let Some((settings, boot_id)) = snapshot.filter(|_| is_whole) {
+            if let Some((settings, boot_id)) = snapshot {
                 let path = settings.file.display();
-                match snapshot::save(&settings, boot_id, remains) {
-                    Ok(entries) => log::info!("{entries} entries are in the snapshot {path}"),
+                let saved = match is_whole {
+                    true => snapshot::save(&settings, boot_id, remains, &written),
+                    false => Err(io::Error::other("a worker did not end in time")),
+                };
+                match saved {
+                    Ok(()) => {
+                        log::info!("{} entries are in the snapshot {path}", written.load(Ordering::Relaxed));
+                    }
                     Err(error) => {
                         log::error!("cannot write the snapshot {path}: {error}");
                         ended = Ended::Failed;
@@ -291,6 +319,7 @@ impl Node {
             log::error!("stopped, and not everything was kept: cannot start a thread: {error}");
             let _ = self.reports.send(Event::Closed(Ended::Failed));
         }
+        closing
     }
 
     /// Has the settings read again and the reactors take on what they can.
