@@ -865,3 +865,44 @@ fn a_store_that_is_full_comes_back_though_its_keys_come_to_other_workers() {
         }
     }
 }
+
+#[test]
+fn what_was_deleted_is_not_back_with_more_memory_though_it_had_been_evicted_at_a_start_with_less() {
+    for how in [End::Killed, End::Told] {
+        let folder = Folder::new("everysec");
+        let of = |memory: &'static str| {
+            move |setup: &mut common::Setup| {
+                setup.workers(2).set("store.memory_limit", memory).set("store.max_limit", "100000");
+                setup.set("store.when_full", "evict");
+            }
+        };
+        let node = folder.start_early(of("64MiB"));
+        wait_until_ready(&node);
+        let mut client = node.client();
+        let keys: Vec<String> = (0..1_600).map(|number| format!("key-{number}")).collect();
+        for key in &keys {
+            client.put(&kv(key), vec![b'v'; 20_000]).expect(201);
+        }
+        drop(client);
+        end(node, End::Killed);
+        let node = folder.start_early(of("24MiB"));
+        wait_until_ready(&node);
+        let mut client = node.client();
+        let gone: Vec<&String> =
+            keys.iter().filter(|key| client.call("HEAD", &kv(key), &[], b"").status == 404).collect();
+        assert!(gone.len() > 500 && gone.len() < 1_590, "{} were evicted", gone.len());
+        for key in &gone {
+            client.delete(&kv(key)).expect(404);
+        }
+        drop(client);
+        end(node, how);
+        let node = folder.start_early(of("64MiB"));
+        wait_until_ready(&node);
+        let mut client = node.client();
+        for key in &gone {
+            client.get(&kv(key)).expect(404);
+        }
+        drop(client);
+        end(node, End::Killed);
+    }
+}

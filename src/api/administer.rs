@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::auth::{Credential, Fields, Id, Ledger, LedgerChange, NewKey, Principal, Refused, Which};
 use crate::http::{Field, Method, Request, Status, response, target};
 use crate::op::Namespace;
-use crate::shard::{DatabaseChange, Health, Registry, Shard};
+use crate::shard::{DatabaseChange, Health, Refusal, Registry, Shard};
 
 use super::databases::change::Aftermath;
 use super::gather::{Piece, Work};
@@ -313,11 +313,10 @@ impl Order {
             | Order::RotateApp(..)
             | Order::RestoreApp(_) => (true, false),
         };
-        match journal {
-            Health::Failed if changes => Some(Problem::JournalFailed),
-            Health::Full if changes && !makes_room => Some(Problem::JournalFull),
-            Health::Good | Health::Full | Health::Failed => None,
-        }
+        journal.refuses(makes_room).filter(|_| changes).map(|refusal| match refusal {
+            Refusal::Full => Problem::JournalFull,
+            Refusal::Failed => Problem::JournalFailed,
+        })
     }
 }
 

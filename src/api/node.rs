@@ -133,6 +133,9 @@ impl NodeState {
             (Phase::Serving, Health::Full) => {
                 (Status::Ok, "ready, but the disk is full: values can be read and deleted\n".into())
             }
+            (Phase::Serving, Health::Exhausted) => {
+                (Status::Ok, "ready, but the disk is full: values can be read\n".into())
+            }
             (Phase::Serving, Health::Good) => (Status::Ok, "ready\n".into()),
         }
     }

@@ -25,8 +25,9 @@ use crate::clock::Version;
 /// The name of the file that is locked by who has the folder.
 pub(super) const LOCK: &str = "lock";
 
-/// Bytes of a segment of the log. The folder takes at most three times the live set and two of them.
-pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// Bytes of a segment of the log. The folder takes at most three times the live set and 128 MiB: two of them,
+/// and what may be left of a live set that is gone.
+pub const SEGMENT_BYTES: u64 = 63 << 20;
 
 /// When an answer may go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

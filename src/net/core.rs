@@ -199,13 +199,14 @@ impl Core {
         if self.lists.is_empty() {
             return None;
         }
-        if self.takes_writes() {
+        let takes_writes = self.takes_writes();
+        if takes_writes {
             return Some(0);
         }
         let task = |at: usize| self.lists.get(at).and_then(|errand| errand.job.list_task());
         let is_free = |at: usize, task: &ListTask| {
             let mut before = self.lists.iter().take(at).filter_map(|errand| errand.job.list_task());
-            !task.writes() && !before.any(|other| other.is_about_the_key_of(task))
+            task.may_go_on(takes_writes) && !before.any(|other| other.is_about_the_key_of(task))
         };
         (0..self.lists.len()).find(|at| task(*at).is_none_or(|task| is_free(*at, task)))
     }

@@ -234,6 +234,9 @@ impl Shard {
 
     fn delete(&mut self, op: &Operation<'_>, answer_value: bool, now: Now) -> Outcome<'_> {
         if let Err(refused) = self.admit_present(op, now) {
+            if matches!(refused, Outcome::Absent) {
+                self.keep_absent(op.namespace, op.key, op.hash);
+            }
             return refused;
         }
         if answer_value {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::apply::Shard;
 use super::restore::RestoreError;
 use crate::clock::{Now, Version};
-use crate::journal::{OpenError, Record, Replay, Tap};
+use crate::journal::{Fault, OpenError, Record, Replay, Tap, is_planted};
 use crate::op::{KeyHasher, Namespace};
 
 /// What all shards know that bring back what was kept.
@@ -96,7 +96,7 @@ impl ComebackPart {
         if let Some(why) = refused {
             return Err(NotBack::Unrestored(why));
         }
-        if is_done && !self.is_second && !self.missed.is_empty() {
+        if is_done && !self.is_second && !self.missed.is_empty() && !is_planted(Fault::NoSecondPass) {
             self.is_second = true;
             self.replay = self.of.replay.clone();
             return Ok(false);
@@ -121,7 +121,7 @@ impl ComebackPart {
 }
 
 /// The key that a record is about, if it is about one.
-fn place<'r>(record: &Record<'r>) -> Option<(Namespace, &'r [u8])> {
+pub(super) fn place<'r>(record: &Record<'r>) -> Option<(Namespace, &'r [u8])> {
     match *record {
         Record::Put(put) => Some((put.namespace, put.key)),
         Record::Rewrite { namespace, key, .. } | Record::Remove { namespace, key } => Some((namespace, key)),

@@ -16,7 +16,7 @@ use super::apply::Shard;
 use super::base::Base;
 use super::list_call::{ListAction, ListOutcome};
 use crate::clock::Now;
-use crate::journal::{Health, Put, Record, Tap};
+use crate::journal::{Health, Put, Record, Refusal, Tap};
 use crate::op::{Action, Meta, Namespace, Operation, Outcome};
 use crate::store::{ListKey, NewEntry, NewMeta, Walked};
 
@@ -40,6 +40,11 @@ pub(super) struct Durable {
     pub(super) base: Option<Base>,
     /// Long lists that a task is changing in place.
     pub(super) editing: Vec<Name>,
+    /// What is kept may have keys that the shard has not, as long as no live set was written down.
+    lags: bool,
+    /// What the records since the simulation last looked were about.
+    #[cfg(test)]
+    pub(super) told: Vec<(Namespace, Vec<u8>)>,
 }
 
 /// A key that somebody has to come back to.
@@ -68,6 +73,8 @@ impl Durable {
     /// Appends the record of a change of the key with this hash.
     pub(super) fn append(&mut self, hash: u64, record: &Record<'_>) {
         let number = self.tap.append(record);
+        #[cfg(test)]
+        self.told.extend(super::comeback::place(record).map(|(namespace, key)| (namespace, key.to_vec())));
         self.last_writes[last_write_of(hash)] = number;
         self.touched = number;
     }
@@ -90,11 +97,25 @@ fn last_write_of(hash: u64) -> usize {
 impl Shard {
     /// Has all outcomes from now on handed to a journal. To be called when everything that was kept is back.
     pub fn attach(&mut self, tap: Tap) {
+        let mut tap = tap;
+        // What was evicted while it was brought back is still kept.
+        let lags = self.store.stats().evictions > 0;
+        if lags {
+            tap.ask_base();
+        }
         self.store.note_evictions();
         let last_writes = Box::new([0; LAST_WRITES]);
-        let (base, editing) = (None, Vec::new());
-        self.durable =
-            Some(Box::new(Durable { tap, last_writes, touched: 0, base_noticed: 0, base, editing }));
+        self.durable = Some(Box::new(Durable {
+            tap,
+            last_writes,
+            touched: 0,
+            base_noticed: 0,
+            base: None,
+            editing: Vec::new(),
+            lags,
+            #[cfg(test)]
+            told: Vec::new(),
+        }));
     }
 
     /// Whether it has a journal.
@@ -140,6 +161,8 @@ impl Shard {
     pub fn journal_node(&mut self, key: &[u8], value: Option<&[u8]>) {
         if let Some(durable) = &mut self.durable {
             durable.touched = durable.tap.append(&Record::Node { key, value });
+            #[cfg(test)]
+            durable.told.push((Namespace::NODE, key.to_vec()));
         }
     }
 
@@ -154,11 +177,12 @@ impl Shard {
     #[inline(never)]
     pub(super) fn journal_refuses(&mut self, op: &Operation<'_>) -> Option<Outcome<'static>> {
         let durable = self.durable.as_mut()?;
-        match durable.tap.health() {
-            Health::Good => {}
-            Health::Full if matches!(op.action, Action::Delete { .. }) => {}
-            Health::Full => return Some(Outcome::JournalFull),
-            Health::Failed => return Some(Outcome::JournalFailed),
+        let makes_room = matches!(op.action, Action::Delete { .. });
+        if let Some(refusal) = durable.tap.health().refuses(makes_room) {
+            return Some(match refusal {
+                Refusal::Full => Outcome::JournalFull,
+                Refusal::Failed => Outcome::JournalFailed,
+            });
         }
         durable.touch(op.hash);
         None
@@ -166,12 +190,10 @@ impl Shard {
 
     /// Why a call on a list cannot be, if the journal takes no record of it.
     pub(super) fn journal_refuses_list(&self, action: &ListAction) -> Option<ListOutcome> {
-        match self.health() {
-            Health::Good => None,
-            Health::Full if matches!(action, ListAction::Purge) => None,
-            Health::Full => Some(ListOutcome::JournalFull),
-            Health::Failed => Some(ListOutcome::JournalFailed),
-        }
+        self.health().refuses(matches!(action, ListAction::Purge)).map(|refusal| match refusal {
+            Refusal::Full => ListOutcome::JournalFull,
+            Refusal::Failed => ListOutcome::JournalFailed,
+        })
     }
 
     /// Records what was evicted since the last time.
@@ -239,6 +261,15 @@ impl Shard {
     pub(super) fn keep_remove(&mut self, namespace: Namespace, key: &[u8], hash: u64) {
         self.keep_evictions();
         if let Some(durable) = &mut self.durable {
+            durable.remove(namespace, key, hash);
+        }
+    }
+
+    /// Records that a key is not there, though what is kept may have it.
+    pub(super) fn keep_absent(&mut self, namespace: Namespace, key: &[u8], hash: u64) {
+        let Some(durable) = self.durable.as_mut().filter(|durable| durable.lags) else { return };
+        durable.lags = durable.tap.base_kept() == 0;
+        if durable.lags {
             durable.remove(namespace, key, hash);
         }
     }

@@ -25,6 +25,8 @@ mod mesh;
 #[cfg(test)]
 mod replay_tests;
 mod restore;
+#[cfg(test)]
+mod simulation;
 
 pub use crate::doorbell::Doorbell;
 pub use apply::Shard;
@@ -38,7 +40,7 @@ pub use list_call::{ListAction, ListOutcome, Needle, Values};
 pub use mesh::{Arrival, Mesh, Message};
 pub use restore::RestoreError;
 
-pub use crate::journal::{Health, Tap};
+pub use crate::journal::{Health, Refusal, Tap};
 pub use crate::store::{
     Brought, Kept, Listed, Scan, ScanPlace, Sweep, Swept, SweptValue, View, Walk, WalkBudget, WalkEntry,
     Walked,

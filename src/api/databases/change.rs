@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::limits::LOG_ENTRIES_MAX;
 use crate::op::Namespace;
-use crate::shard::{DatabaseChange, DatabaseOrder, Health, NotChanged, Shard};
+use crate::shard::{DatabaseChange, DatabaseOrder, NotChanged, Refusal, Shard};
 
 use super::super::gather::{Piece, Work};
 use super::super::message::Problem;
@@ -143,10 +143,11 @@ impl Api {
         let makes_room = !matches!(order, DatabaseOrder::Ensure(_) | DatabaseOrder::Rename(..));
         let is_there = matches!(&order, DatabaseOrder::Ensure(name) if
             self.databases.namespace(name.as_bytes()).is_some());
-        match shard.health() {
-            Health::Failed if !is_there => return Err(NotChanged::JournalFailed),
-            Health::Full if !is_there && !makes_room => return Err(NotChanged::JournalFull),
-            Health::Good | Health::Full | Health::Failed => {}
+        if let Some(refusal) = shard.health().refuses(makes_room).filter(|_| !is_there) {
+            return Err(match refusal {
+                Refusal::Full => NotChanged::JournalFull,
+                Refusal::Failed => NotChanged::JournalFailed,
+            });
         }
         let (number, change) = registry.decide(&self.databases, order)?;
         if let Some(change) = &change {

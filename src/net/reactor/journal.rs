@@ -84,7 +84,9 @@ impl Reactor {
         if !self.core.api.is_recovering() {
             self.writing_base |= self.core.shard.write_base(self.core.now);
         }
-        self.writing_base || self.core.waiting.may_go_on(kept, takes_writes)
+        self.writing_base
+            || self.core.waiting.may_go_on(kept, takes_writes)
+            || self.core.next_list().is_some()
     }
 
     /// Hands on what is to be kept, and a slice of the live set if the journal wants it. Behind all that
