@@ -61,7 +61,7 @@ impl Connection {
             self.keep_answers(&mut scratch, core);
         }
         if core.shard.is_journalled() {
-            self.hold_output(unkept, core, id);
+            self.hold_output(unkept, !scratch.is_empty(), core, id);
         }
         let result = result.and_then(|()| self.send(&mut scratch, Tail::None));
         scratch.clear();
@@ -265,7 +265,7 @@ impl Connection {
             let decode = match tail {
                 Tail::Decode(decode) => Some(decode),
                 Tail::None if scratch.len() < SCRATCH_BYTES => {
-                    if is_journalled {
+                    if is_journalled && unkept.is_none() && core.may_wait(self.gate) {
                         note(unkept, (begins, request, head), &mut self.gate, core);
                     }
                     None
