@@ -24,6 +24,10 @@ const RING_VALUES: usize = 256;
 /// in memory until they are written, whatever has become of their keys.
 pub const VALUE_BYTES_IN_FLIGHT: u64 = 8 << 20;
 
+/// A value up to this length is copied behind its record's head first, so that both are pushed at once:
+/// each push costs more than the copy, and shows the writer a record that is not all there.
+const JOINED_BYTES_MAX: usize = 1_024;
+
 /// What a buffer for the exception keeps of its room.
 const LATE_BYTES_KEPT: usize = 64 * 1_024;
 
@@ -166,7 +170,7 @@ pub fn connect(writer: Arc<Doorbell>) -> (Tap, Source) {
         marks: marks.clone(),
         writer,
         unrung: false,
-        scratch: Vec::with_capacity(HEAD_BYTES_MAX),
+        scratch: Vec::with_capacity(FRAME_HEAD_BYTES + HEAD_BYTES_MAX + JOINED_BYTES_MAX),
     };
     (tap, Source { consumed: 0, value_bytes: 0, frames, values, partial: Vec::new(), marks })
 }
@@ -301,33 +305,34 @@ impl Tap {
     }
 
     fn push(&mut self, record: &Record<'_>, plain: Frame, with_value: Frame) {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        record.encode_head(&mut scratch);
-        match record.value() {
+        let mut frame = std::mem::take(&mut self.scratch);
+        frame.clear();
+        // Known when all of it is there.
+        frame.extend_from_slice(&[0; FRAME_HEAD_BYTES]);
+        record.encode_head(&mut frame);
+        let (kind, behind): (Frame, &[u8]) = match record.value() {
+            None => (plain, &[]),
+            Some(Payload::Bytes(value)) if value.len() <= JOINED_BYTES_MAX => {
+                frame.extend_from_slice(value);
+                (plain, &[])
+            }
+            Some(Payload::Bytes(value)) => (plain, value),
             Some(Payload::Large(large)) => {
                 self.value(Large::clone(large));
-                self.frame(with_value, scratch.len());
-                self.bytes(&scratch);
+                (with_value, &[])
             }
-            Some(Payload::Bytes(value)) => {
-                self.frame(plain, scratch.len() + value.len());
-                self.bytes(&scratch);
-                self.bytes(value);
-            }
-            None => {
-                self.frame(plain, scratch.len());
-                self.bytes(&scratch);
-            }
+        };
+        let length = frame.len() - FRAME_HEAD_BYTES + behind.len();
+        frame[..FRAME_HEAD_BYTES].copy_from_slice(&frame_head(kind, length));
+        self.bytes(&frame);
+        if !behind.is_empty() {
+            self.bytes(behind);
         }
-        self.scratch = scratch;
+        self.scratch = frame;
     }
 
     fn frame(&mut self, kind: Frame, length: usize) {
-        let mut head = [0; FRAME_HEAD_BYTES];
-        head[..4].copy_from_slice(&(length as u32).to_le_bytes());
-        head[4] = kind as u8;
-        self.bytes(&head);
+        self.bytes(&frame_head(kind, length));
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
@@ -535,6 +540,12 @@ fn pop(values: &mut Consumer<Large>, taken_bytes: &mut u64, marks: &Marks) -> Op
     *taken_bytes += value.len() as u64;
     marks.down.value_bytes.store(*taken_bytes, Ordering::Release);
     Some(value)
+}
+
+/// What stands in front of so many bytes of this kind.
+fn frame_head(kind: Frame, length: usize) -> [u8; FRAME_HEAD_BYTES] {
+    let [a, b, c, d] = (length as u32).to_le_bytes();
+    [a, b, c, d, kind as u8]
 }
 
 /// The first frame in `bytes` if it is complete: its kind, its body, and what is behind it.
