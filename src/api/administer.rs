@@ -11,10 +11,12 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::auth::{Credential, Fields, Id, Ledger, LedgerChange, NewKey, Principal, Refused, Which};
+use crate::auth::{
+    Credential, Fields, Id, Ledger, LedgerChange, NewKey, Principal, RecordsWalk, Refused, Which,
+};
 use crate::http::{Field, Method, Request, Status, response, target};
 use crate::op::Namespace;
-use crate::shard::{DatabaseChange, Health, Registry, Shard};
+use crate::shard::{DatabaseChange, DatabasesWalk, Health, Registry, Shard};
 
 use super::databases::change::Aftermath;
 use super::gather::{Piece, Work};
@@ -85,6 +87,16 @@ impl fmt::Debug for Answer {
 /// What one reactor has another do, and what came of it.
 #[derive(Debug)]
 pub struct Errand(Stage);
+
+/// How far all that the ledger has to be kept was gone through.
+#[derive(Debug, Default)]
+pub struct LedgerWalk {
+    ledger: RecordsWalk,
+    databases: DatabasesWalk,
+}
+
+/// Records in one slice of it: some tenths of a millisecond.
+const RECORDS_PER_SLICE: usize = 128;
 
 /// What has to follow an order elsewhere.
 #[derive(Debug, Default)]
@@ -244,10 +256,15 @@ impl Api {
         changes
     }
 
-    /// All that the ledger has to be kept.
-    pub fn ledger_records(&self) -> impl Iterator<Item = (Box<[u8]>, Zeroizing<Vec<u8>>)> + '_ {
-        let databases = self.registry.iter().flat_map(|registry| registry.records(&self.databases));
-        self.ledger.iter().flat_map(Ledger::records).chain(databases)
+    /// The next of all that the ledger has to be kept, as it is now; nothing when that was all.
+    pub fn ledger_slice(&self, walk: &mut LedgerWalk) -> Vec<LedgerChange> {
+        let of_ledger = |ledger: &Ledger| ledger.slice(&mut walk.ledger, RECORDS_PER_SLICE);
+        let records = self.ledger.as_ref().map(of_ledger).unwrap_or_default();
+        if !records.is_empty() {
+            return records;
+        }
+        let of_registry = |registry: &Registry| registry.slice(&mut walk.databases, RECORDS_PER_SLICE);
+        self.registry.as_ref().map(of_registry).unwrap_or_default()
     }
 
     /// Knows of databases that were made earlier.

@@ -16,7 +16,7 @@ use crate::net::buffers::Buffers;
 use crate::net::helper::Helper;
 use crate::net::stalls::Stalls;
 use crate::net::waiting::Waiting;
-use crate::shard::{Budget, Health, Job, ListTask, Mesh, Shard, Ticket};
+use crate::shard::{Budget, Health, Job, ListTask, Mesh, NodeRecord, Shard, Ticket};
 
 /// How long a client may take, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -225,13 +225,13 @@ impl Core {
         }
     }
 
-    /// Hands what the ledger has changed to the journal.
+    /// Hands what an order has changed of the ledger to the journal, as one record: all of it is kept, or nothing.
     pub(super) fn keep_ledger(&mut self) {
-        for (key, value) in self.api.take_ledger_changes() {
-            self.shard.journal_node(&key, value.as_ref().map(|value| value.as_slice()));
-            let gate = self.gate();
-            self.owed = gate;
-            self.ledger_gate = self.ledger_gate.max(gate);
+        let changes = self.api.take_ledger_changes();
+        if !changes.is_empty() {
+            self.shard.journal_node(&NodeRecord::of(&changes));
+            self.owed = self.gate();
+            self.ledger_gate = self.ledger_gate.max(self.owed);
         }
     }
 }

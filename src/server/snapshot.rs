@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::api::Api;
+use crate::api::{Api, LedgerWalk};
 use crate::clock::{Clock, Now, Version};
 use crate::config;
-use crate::journal::{MasterKey, OpenError, Put, PutList, Record, Replay, SnapshotReader, SnapshotWriter};
+use crate::journal::{
+    MasterKey, NodeRecord, OpenError, Put, PutList, Record, Replay, SnapshotReader, SnapshotWriter,
+};
 use crate::shard::{Shard, Walk, WalkBudget, Walked};
 
 /// The record with the boot id of the node's entity tags.
@@ -48,11 +50,14 @@ impl Snapshot {
         // What the node kept of itself comes first.
         while !is_over {
             is_over = replay.next_slice(LEDGER_STEP_BYTES, |record| match record {
-                Record::Node { key: BOOT_ID, value: Some(value) } => {
-                    boot_id = value.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
-                }
-                Record::Node { key, value: Some(value) } => {
-                    ledger.push((key.into(), Zeroizing::new(value.to_vec())));
+                Record::Node(changes) => {
+                    for (name, value) in changes.iter() {
+                        let value = value.unwrap_or_default();
+                        match name {
+                            BOOT_ID => boot_id = value.first_chunk().map_or(0, |id| u32::from_le_bytes(*id)),
+                            _ => ledger.push((name.into(), Zeroizing::new(value.to_vec()))),
+                        }
+                    }
                 }
                 _ => {}
             })?;
@@ -126,10 +131,15 @@ pub fn remove(settings: &config::Snapshot) {
 /// What the system says. Then the file that was there before still is.
 pub fn save(settings: &config::Snapshot, boot_id: u32, remains: Vec<(Shard, Api)>) -> io::Result<u64> {
     let mut writer = SnapshotWriter::create(&settings.file, key(settings).as_ref())?;
-    writer.append(&Record::Node { key: BOOT_ID, value: Some(&boot_id.to_le_bytes()) })?;
+    writer.append(&NodeRecord::of(&[(BOOT_ID, Some(boot_id.to_le_bytes()))]).record())?;
     for (_, api) in &remains {
-        for (key, value) in api.ledger_records() {
-            writer.append(&Record::Node { key: &key, value: Some(&value) })?;
+        let mut walk = LedgerWalk::default();
+        loop {
+            let records = api.ledger_slice(&mut walk);
+            if records.is_empty() {
+                break;
+            }
+            writer.append(&NodeRecord::of(&records).record())?;
         }
     }
     let now = Clock::start().now();

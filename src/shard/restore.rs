@@ -60,7 +60,7 @@ impl Shard {
             Record::PutList(list) => self.restore_list(list, now),
             Record::Append(change) => self.restore_change(change, Shard::append_kept, now),
             Record::Withdraw(change) => self.restore_change(change, Shard::withdraw_kept, now),
-            Record::Node { .. } => Ok(()),
+            Record::Node(_) => Ok(()),
         };
         self.store.set_value_bytes_max(limit);
         restored

@@ -4,7 +4,8 @@
 use std::io;
 
 use super::{Reactor, list};
-use crate::shard::Health;
+use crate::api::LedgerWalk;
+use crate::shard::{Health, NodeRecord};
 
 impl Reactor {
     /// Lets go what the journal has kept, and goes on with what it takes again. The first thing in a turn, so
@@ -80,10 +81,12 @@ impl Reactor {
     #[inline(never)]
     pub(super) fn feed_journal(&mut self) {
         let core = &mut self.core;
-        if core.shard.wants_node_records() {
-            for (key, value) in core.api.ledger_records() {
-                core.shard.base_node(&key, &value);
+        if let Some(number) = core.shard.wants_node_records() {
+            if self.ledger_walk.0 != number {
+                self.ledger_walk = (number, LedgerWalk::default());
             }
+            let records = core.api.ledger_slice(&mut self.ledger_walk.1);
+            core.shard.base_node(&NodeRecord::of(&records));
         }
         self.writing_base = core.shard.write_base(core.now);
         core.shard.flush_journal();
