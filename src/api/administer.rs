@@ -1,7 +1,8 @@
 //! API keys and apps over HTTP: an order is read here, done by the ledger of reactor 0, and, when it made
 //! a credential, told to every other reactor before it is answered.
 //!
-//! The orders travel as [`Errand`]s, in pieces of a [`Gather`](super::Gather). A credential that
+//! The orders travel as [`Errand`]s, in pieces of a [`Gather`](super::Gather). What comes behind an order is
+//! begun when the journal keeps it, so nobody sees what may yet be lost. A credential that
 //! has ended needs no errand: see [`Ledger`]. When the caller leaves while a new
 //! credential is on its way, some reactors never learn of it; nobody has seen its token then.
 

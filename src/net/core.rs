@@ -16,7 +16,7 @@ use crate::net::buffers::Buffers;
 use crate::net::helper::Helper;
 use crate::net::stalls::Stalls;
 use crate::net::waiting::Waiting;
-use crate::shard::{Budget, Health, Job, ListTask, Mesh, NodeRecord, Shard, Ticket};
+use crate::shard::{Budget, DatabaseChange, Health, Job, ListTask, Mesh, NodeRecord, Shard, Ticket};
 
 /// How long a client may take, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -106,35 +106,71 @@ pub struct Core {
 #[derive(Debug)]
 pub struct HeldBack {
     task: Task,
-    /// The number of the change that others follow, and how many have yet to.
+    /// What others are to follow once it is kept: before, none of them may show it.
+    untold: Option<DatabaseChange>,
+    /// The number under which they were told, and how many have yet to follow.
     change: Option<u32>,
     missing: usize,
 }
 
 impl Core {
     /// Does an errand. Gives it back when it is done, also by all others who have to follow. What it changes
-    /// of the node itself is handed to the journal, and what it shows waits until it is kept.
+    /// of the node itself is handed to the journal, and nobody sees anything of that before it is kept: who asked
+    /// is answered then, here too, since other cores may be told because of it; and who follows is told then. Only
+    /// that a credential has ended shows at once.
     pub(super) fn run_errand(&mut self, asker: usize, mut job: Box<Job>) -> Option<Box<Job>> {
-        let (number, missing) = match self.perform(job.errand_mut()?) {
-            Aftermath::None => return Some(job),
-            Aftermath::Followed => (None, 0),
-            Aftermath::Follow(change) => {
-                let me = self.mesh.me();
-                self.changes = self.changes.wrapping_add(1);
-                for peer in (0..self.mesh.reactors()).filter(|peer| *peer != me) {
-                    let mut told = self.mesh.job();
-                    told.ask_errand(Ticket::of_change(self.changes), follow(change.clone()));
-                    self.mesh.ask(peer, told);
-                }
-                (Some(self.changes), self.mesh.reactors() - 1)
+        let aftermath = self.perform(job.errand_mut()?);
+        let gate = self.gate_so_far();
+        let (untold, missing) = match aftermath {
+            Aftermath::None if asker != self.mesh.me() || self.is_kept(gate) => return Some(job),
+            Aftermath::None => {
+                self.waiting.push_answer(gate, asker, job);
+                return None;
             }
+            Aftermath::Followed => (None, 0),
+            Aftermath::Follow(change) => (Some(change), self.mesh.reactors() - 1),
         };
         if missing == 0 && self.held_back.is_empty() {
             return Some(job);
         }
-        let gate = self.gate_so_far();
-        self.held_back.push_back(HeldBack { task: Task { asker, job, gate }, change: number, missing });
+        let untold = untold.filter(|_| missing > 0);
+        let task = Task { asker, job, gate };
+        self.held_back.push_back(HeldBack { task, untold, change: None, missing });
+        self.tell_followers();
         None
+    }
+
+    /// Has others follow the changes that are kept by now, in their order.
+    pub(super) fn tell_followers(&mut self) {
+        let Core { held_back, mesh, changes, shard, .. } = self;
+        let kept = shard.kept();
+        for HeldBack { untold, change, task, .. } in held_back {
+            if untold.is_some() && task.gate > kept {
+                return;
+            }
+            let Some(new) = untold.take() else { continue };
+            *changes = changes.wrapping_add(1);
+            *change = Some(*changes);
+            let me = mesh.me();
+            for peer in (0..mesh.reactors()).filter(|peer| *peer != me) {
+                let mut told = mesh.job();
+                told.ask_errand(Ticket::of_change(*changes), follow(new.clone()));
+                mesh.ask(peer, told);
+            }
+        }
+    }
+
+    /// The errands that others will never be told of, now that nothing is kept any more.
+    pub(super) fn take_untold(&mut self) -> Vec<Task> {
+        let first = self.held_back.iter().position(|held| held.untold.is_some());
+        let untold = first.map(|first| self.held_back.split_off(first));
+        untold.into_iter().flatten().map(|held| held.task).collect()
+    }
+
+    /// Whether there is a change that others can be told of now.
+    pub(super) fn can_tell_followers(&self, kept: u64) -> bool {
+        let next = self.held_back.iter().find(|held| held.untold.is_some());
+        next.is_some_and(|held| held.task.gate <= kept)
     }
 
     /// Does what the API of this core is wanted for.

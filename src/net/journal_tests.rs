@@ -295,6 +295,79 @@ fn an_order_waits_until_the_ledger_is_kept_and_a_list_until_its_call_is() {
     node.stop();
 }
 
+/// Keeps what comes until an answer does.
+#[track_caller]
+fn answer_of(node: &mut Node, client: &mut Client) -> (u16, String) {
+    let began = Instant::now();
+    loop {
+        node.take();
+        node.keep();
+        match client.hear(Duration::from_millis(1)) {
+            Heard::Answer(code, body) => return (code, body),
+            Heard::Silence => assert!(began.elapsed() < PATIENCE, "it is not answered"),
+            Heard::End => panic!("it is closed"),
+        }
+    }
+}
+
+#[test]
+fn no_core_shows_a_change_of_the_databases_before_it_is_kept_as_one_record() {
+    let execute = |client: &mut Client, query: &str| {
+        client.send("POST", "/execute", format!(r#"{{"query":"{query}"}}"#));
+    };
+    for (order, before, after) in [
+        ("DATABASE_DELETE old", (200, "\"v\""), (404, "")),
+        ("DATABASE_POP old", (200, "\"v\""), (200, "null")),
+        ("DATABASE_RENAME old other", (200, "\"v\""), (404, "")),
+        ("DATABASE_POP_ALL", (200, "\"v\""), (200, "null")),
+        ("DATABASE_DELETE_ALL", (200, "\"v\""), (404, "")),
+        ("SET new 0 v", (404, ""), (200, "null")),
+    ] {
+        let mut node = Node::start(2, 10_000);
+        let mut maker = node.client();
+        for database in ["old", "two", "three", "four", "five"] {
+            for key in 0..8 {
+                execute(&mut maker, &format!("SET {database} {key} v"));
+                assert_eq!(answer_of(&mut node, &mut maker).0, 200);
+            }
+        }
+        let asked = if order.starts_with("SET") { "new" } else { "old" };
+        let mut readers: Vec<_> = (0..8).map(|_| node.client()).collect();
+        execute(&mut maker, order);
+        node.hears(1);
+        let mut heard = Vec::new();
+        let mut silent = Vec::new();
+        for key in 1..4 {
+            readers.iter_mut().for_each(|reader| execute(reader, &format!("GET {asked} {key}")));
+            for mut reader in readers.drain(..) {
+                match reader.hear(SHORTLY) {
+                    Heard::Answer(code, body) => {
+                        heard.push(reader);
+                        assert_eq!(code, before.0, "{order}: {body}");
+                        assert!(body.contains(before.1), "{order}: {body}");
+                    }
+                    Heard::Silence => silent.push(reader),
+                    Heard::End => panic!("{order}"),
+                }
+            }
+            std::mem::swap(&mut readers, &mut heard);
+        }
+        maker.hears_nothing();
+        assert_eq!(answer_of(&mut node, &mut maker).0, 200, "{order}");
+        for mut reader in silent {
+            let (code, body) = answer_of(&mut node, &mut reader);
+            assert!(code == after.0 && body.contains(after.1), "{order}: {code} {body}");
+        }
+        for mut reader in readers {
+            execute(&mut reader, &format!("GET {asked} 1"));
+            let (code, body) = answer_of(&mut node, &mut reader);
+            assert!(code == after.0 && body.contains(after.1), "{order}: {code} {body}");
+        }
+        drop(maker);
+        node.stop();
+    }
+}
+
 #[test]
 fn answers_of_a_connection_keep_their_order_behind_one_that_waits() {
     for workers in [1, 2] {

@@ -52,6 +52,9 @@ impl Shard {
                 }
                 if let Some(durable) = &mut self.durable {
                     durable.touch(op.hash);
+                    if op.namespace.is_database() {
+                        durable.touch_database(op.namespace, &self.store);
+                    }
                 }
                 self.get(op, now)
             }

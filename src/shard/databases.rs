@@ -1,7 +1,7 @@
 //! Which databases there are: their names, and the numbers by which everything else knows them.
 //!
-//! Reactor 0 decides, by its [`Registry`]: every change of the set is made there and nowhere else, and
-//! told to all cores as a [`DatabaseChange`] in the order in which it was made. Each core keeps a copy of
+//! Reactor 0 decides, by its [`Registry`]: every change of the set is made there and nowhere else, and, once the
+//! journal keeps it, told to all cores as a [`DatabaseChange`] in the order in which it was made. Each core keeps a copy of
 //! the names, [`Databases`], so that a request finds its database without asking anybody, and opens and
 //! closes its part of the keys ([`Shard::follow`](super::Shard::follow)). A change is answered once all
 //! have followed it. Keys know their database by its number, so a rename touches none of them; a number is

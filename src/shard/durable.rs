@@ -18,7 +18,7 @@ use super::list_call::{ListAction, ListOutcome};
 use crate::clock::Now;
 use crate::journal::{Health, NodeRecord, Put, Record, Tap};
 use crate::op::{Action, Meta, Namespace, Operation, Outcome};
-use crate::store::{ListKey, NewEntry, NewMeta, Walked};
+use crate::store::{ListKey, NewEntry, NewMeta, Store, Walked};
 
 /// Numbers of last records that are remembered, by the upper bits of the hash: the owner's choice
 /// looks at others, so each shard uses them all.
@@ -76,6 +76,15 @@ impl Durable {
     #[inline]
     pub(super) fn touch(&mut self, hash: u64) {
         self.touched = self.touched.max(self.last_writes[last_write_of(hash)]);
+    }
+
+    /// What an answer about a database waits for that is not there, or no longer under this number: the record
+    /// that says so may be the last one.
+    #[inline(never)]
+    pub(super) fn touch_database(&mut self, database: Namespace, store: &Store) {
+        if !store.has_database(database) {
+            self.touched = self.tap.appended();
+        }
     }
 
     fn remove(&mut self, namespace: Namespace, key: &[u8], hash: u64) {
@@ -155,6 +164,9 @@ impl Shard {
     pub(super) fn journal_refuses(&mut self, op: &Operation<'_>) -> Option<Outcome<'static>> {
         let durable = self.durable.as_mut()?;
         durable.touch(op.hash);
+        if op.namespace.is_database() {
+            durable.touch_database(op.namespace, &self.store);
+        }
         match durable.tap.health() {
             Health::Good => None,
             Health::Full if matches!(op.action, Action::Delete { .. }) => None,

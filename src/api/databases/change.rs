@@ -2,7 +2,7 @@
 //!
 //! An errand stands for a step that no shard does. The ones that change the set of databases are done by
 //! reactor 0, which tells all others before the change is answered: whoever drives the reactors holds the
-//! errand back until they have followed, and until whatever was decided before it is done.
+//! errand back until the change is kept and they have followed, and until whatever was decided before it is done.
 
 use std::any::Any;
 use std::sync::Arc;

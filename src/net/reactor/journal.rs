@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::{Reactor, list};
+use super::{Reactor, Task, list};
 use crate::api::LedgerWalk;
 use crate::shard::{Health, NodeRecord};
 
@@ -22,8 +22,9 @@ impl Reactor {
                 self.answer(client.0);
             }
         }
+        self.core.tell_followers();
         while let Some((asker, job)) = self.core.waiting.next_answer(kept) {
-            self.core.mesh.answer(asker, job);
+            self.hand_back(Task { asker, job, gate: 0 });
         }
         self.resume();
     }
@@ -59,7 +60,11 @@ impl Reactor {
         }
         while let Some((asker, mut job)) = self.core.waiting.next_answer(u64::MAX) {
             job.lose();
-            self.core.mesh.answer(asker, job);
+            self.hand_back(Task { asker, job, gate: 0 });
+        }
+        for mut task in self.core.take_untold() {
+            task.job.lose();
+            self.hand_back(Task { gate: 0, ..task });
         }
     }
 
@@ -73,7 +78,9 @@ impl Reactor {
         if !self.core.api.is_recovering() {
             self.writing_base |= self.core.shard.write_base(self.core.now);
         }
-        self.writing_base || self.core.waiting.may_go_on(kept, takes_writes)
+        self.writing_base
+            || self.core.waiting.may_go_on(kept, takes_writes)
+            || self.core.can_tell_followers(kept)
     }
 
     /// Hands on what is to be kept, and a slice of the live set if the journal wants it. Behind all that
