@@ -106,8 +106,9 @@ pub struct PutList<'a> {
     pub version: Version,
     /// When it expires, in milliseconds since the Unix epoch.
     pub expires_ms: Option<u64>,
-    /// Its values as JSON texts, each behind its length in four bytes, little-endian.
-    pub values: &'a [u8],
+    /// Its values as JSON texts, each behind its length in four bytes, little-endian. Those read back from a
+    /// journal are always [`Payload::Bytes`].
+    pub values: Payload<'a>,
 }
 
 /// A change of a list.
@@ -120,7 +121,7 @@ pub struct ListChange<'a> {
     /// When it was changed. A list of this version or a later one has the change already.
     pub version: Version,
     /// The values as in [`PutList::values`].
-    pub values: &'a [u8],
+    pub values: Payload<'a>,
 }
 
 /// The most that [`Record::encode_head`] writes for a key that is no longer than it may be: kind, fields,
@@ -229,7 +230,7 @@ impl<'a> Record<'a> {
             return Err(Malformed);
         }
         let (namespace, version) = (Namespace(fields.namespace), Version(fields.version.unwrap_or(0)));
-        let change = || ListChange { namespace, key, version, values: value };
+        let change = || ListChange { namespace, key, version, values: Payload::Bytes(value) };
         Ok(match kind {
             PUT => Record::Put(Put {
                 namespace,
@@ -248,7 +249,7 @@ impl<'a> Record<'a> {
                 key,
                 version,
                 expires_ms: fields.expires_ms,
-                values: value,
+                values: Payload::Bytes(value),
             }),
             APPEND => Record::Append(change()),
             _ => Record::Withdraw(change()),
@@ -271,8 +272,8 @@ impl<'a> Record<'a> {
     pub(super) fn value(&self) -> Option<Payload<'a>> {
         match self {
             Record::Put(put) => Some(put.value),
-            Record::PutList(list) => Some(Payload::Bytes(list.values)),
-            Record::Append(change) | Record::Withdraw(change) => Some(Payload::Bytes(change.values)),
+            Record::PutList(list) => Some(list.values),
+            Record::Append(change) | Record::Withdraw(change) => Some(change.values),
             Record::Node(NodeChanges(changes)) => Some(Payload::Bytes(changes)),
             Record::Rewrite { .. } | Record::Remove { .. } => None,
         }
@@ -464,7 +465,7 @@ mod tests {
         let (namespace, version) = (Namespace(namespace), Version(version));
         let lock = lock.map(|(token, until_ms)| Lock { token, until_ms });
         let encoding = [Encoding::Identity, Encoding::Gzip, Encoding::Zstd][usize::from(encoding % 3)];
-        let change = ListChange { namespace, key, version, values: value };
+        let change = ListChange { namespace, key, version, values: Payload::Bytes(value) };
         let put = |content_type| {
             let value = Payload::Bytes(value);
             Put { namespace, key, version, expires_ms, lock, content_type, encoding, value }
@@ -474,7 +475,13 @@ mod tests {
             1 => Record::Put(put(CONTENT_TYPE_DEFAULT)),
             2 => Record::Rewrite { namespace, key, expires_ms, lock },
             3 => Record::Remove { namespace, key },
-            4 => Record::PutList(PutList { namespace, key, version, expires_ms, values: value }),
+            4 => Record::PutList(PutList {
+                namespace,
+                key,
+                version,
+                expires_ms,
+                values: Payload::Bytes(value),
+            }),
             5 => Record::Append(change),
             _ => Record::Withdraw(change),
         }

@@ -16,6 +16,7 @@ use crate::config;
 use crate::journal::{
     MasterKey, NodeRecord, OpenError, Put, PutList, Record, Replay, SnapshotReader, SnapshotWriter,
 };
+use crate::op::Payload;
 use crate::shard::{Shard, Walk, WalkBudget, Walked};
 
 /// The record with the boot id of the node's entity tags.
@@ -178,7 +179,8 @@ fn save_shard(writer: &mut SnapshotWriter, shard: &mut Shard, now: Now) -> io::R
                         values.extend_from_slice(text);
                     }
                     let (version, expires_ms) = (view.version, view.expires_ms);
-                    let list = PutList { namespace, key, version, expires_ms, values: &values };
+                    let list =
+                        PutList { namespace, key, version, expires_ms, values: Payload::Bytes(&values) };
                     writer.append(&Record::PutList(list))
                 }
             };

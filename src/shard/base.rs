@@ -11,6 +11,7 @@ use super::bytes::Gathering;
 use super::durable::{Durable, Name};
 use crate::clock::{Now, Version};
 use crate::journal::{NodeRecord, Put, PutList, RING_BYTES, Record};
+use crate::op::Payload;
 use crate::store::{Kept, ListKey, ListView, Place, Store, Walk, WalkBudget, WalkEntry, Walked};
 
 /// What one slice takes: a tenth of a millisecond.
@@ -146,7 +147,7 @@ impl Durable {
         let Walked::List(view) = entry.kept else { return };
         let mut values = Gathering::default();
         view.kept.texts().for_each(|text| values.push_framed(text));
-        self.tap.append_base(&list(at, &view, &values));
+        self.tap.append_base(&list(at, &view, values.finish().payload()));
     }
 }
 
@@ -180,7 +181,7 @@ impl Base {
                 }
                 let mut values = Gathering::default();
                 view.kept.texts().for_each(|text| values.push_framed(text));
-                tap.append_base(&list(&at, &view, &values));
+                tap.append_base(&list(&at, &view, values.finish().payload()));
             }
         });
     }
@@ -227,13 +228,14 @@ impl Base {
             self.copying = Some(copying);
             return;
         }
-        durable.tap.append_base(&list(&at, &view, &copying.values));
+        // Beside the ring if it is long, so that this turn copies nothing of it again.
+        durable.tap.append_base(&list(&at, &view, copying.values.finish().payload()));
         self.lists.pop();
     }
 }
 
 /// The record of a list as it is.
-fn list<'a>(at: &ListKey<'a>, view: &ListView<'_>, values: &'a Gathering) -> Record<'a> {
+fn list<'a>(at: &ListKey<'a>, view: &ListView<'_>, values: Payload<'a>) -> Record<'a> {
     Record::PutList(PutList {
         namespace: at.namespace,
         key: at.key,

@@ -356,6 +356,32 @@ fn a_live_set_that_is_asked_for_anew_begins_anew_and_has_what_the_node_keeps() {
 }
 
 #[test]
+fn many_values_of_a_list_go_beside_the_ring_and_keep_nobody_waiting() {
+    let mut bench = Bench::new();
+    let values = || numbers(1_000_000_000..1_000_090_000);
+    let framed_bytes = 14 * 90_000;
+    assert!(framed_bytes > RING_BYTES);
+    bench.call("list", ListAction::Write(values(), Expiry::Never));
+    bench.call("added", ListAction::Add(numbers(0..1), Expiry::Never));
+    bench.call("added", ListAction::Add(values(), Expiry::Never));
+    bench.source.ask_for_base(1);
+    while bench.shard.write_base(NOW) {}
+    assert!(!bench.shard.is_congested(), "nobody has taken anything yet");
+    let mut lengths = Vec::new();
+    for handed in bench.handed() {
+        let (Handed::Change(body) | Handed::Base(body)) = handed else { continue };
+        match Record::decode(&body).unwrap() {
+            Record::PutList(list) => lengths.push(list.values.bytes().len()),
+            Record::Append(change) => lengths.push(change.values.bytes().len()),
+            other => panic!("{other:?}"),
+        }
+    }
+    lengths.sort_unstable();
+    let (short, long) = (5, framed_bytes);
+    assert_eq!(lengths, [short, long, long, long, long + short]);
+}
+
+#[test]
 fn a_list_that_is_changed_without_end_is_in_the_live_set_all_the_same() {
     let mut bench = Bench::new();
     bench.call("list", ListAction::Write(numbers(0..20_000), Expiry::Never));
@@ -423,7 +449,7 @@ fn a_value_longer_than_is_taken_now_comes_back() {
         })
         .collect();
     let (key, version) = (&b"list"[..], Version(1));
-    let list = PutList { namespace: LISTS, key, version, expires_ms: None, values: &texts };
+    let list = PutList { namespace: LISTS, key, version, expires_ms: None, values: Payload::Bytes(&texts) };
     shard.restore(&Record::PutList(list), NOW).unwrap();
     let at = crate::store::ListKey { namespace: LISTS, key, hash: hasher.hash(LISTS, key) };
     assert_eq!(shard.store.find_list(&at, NOW).unwrap().kept.count(), 1_000);
@@ -447,7 +473,12 @@ fn the_clock_goes_on_above_every_version_and_token_that_came_back() {
     let far = (NOW.unix_ms + 1_000_000) << 16;
     let lock = Some(Lock { token: far + 5, until_ms: None });
     let locked = Put { version: Version(far + 7), lock, ..record(b"a", b"1") };
-    let change = ListChange { namespace: LISTS, key: b"list", version: Version(far + 20), values: b"" };
+    let change = ListChange {
+        namespace: LISTS,
+        key: b"list",
+        version: Version(far + 20),
+        values: Payload::Bytes(b""),
+    };
     for (kept, highest) in [
         (Record::Put(locked), far + 7),
         (Record::Rewrite { namespace: Namespace::KV, key: b"a", expires_ms: None, lock }, far + 5),
@@ -483,7 +514,8 @@ fn a_list_with_something_in_it_that_is_no_value_is_refused() {
         let values = &values;
         let mut shard = shard(8 << 20, WhenFull::Reject, KeyHasher::seeded(1));
         let (key, version) = (&b"list"[..], Version(1));
-        let list = PutList { namespace: LISTS, key, version, expires_ms: None, values };
+        let list =
+            PutList { namespace: LISTS, key, version, expires_ms: None, values: Payload::Bytes(values) };
         assert_eq!(shard.restore(&Record::PutList(list), NOW), Err(RestoreError::Malformed), "{values:?}");
     }
 }
