@@ -4,10 +4,13 @@
 mod common;
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use common::durable::{End, Folder, end, wait_until_ready};
+use common::tls::{Pair, connect};
 use common::{Client, Node, Random, Response, chunked, kv, token};
 use rustix::process::Signal;
+use rustls::version::TLS13;
 use serde_json::{Value, json};
 
 /// A key that is good for sealing.
@@ -383,61 +386,230 @@ fn a_location_that_may_not_be_written_is_refused_with_77() {
     assert!(ended.stderr.contains("persistence.location"), "{}", ended.stderr);
 }
 
-#[test]
-fn while_it_recovers_a_node_is_alive_says_how_far_it_is_and_asks_for_patience() {
-    let folder = Folder::new("never");
+/// What runs a node so that it reads slowly what it has kept: in pieces of half a MiB, each of which takes a
+/// fifth of a second. The tracer is a process beside it, so that the node has the number that the test knows.
+const SLOW_READER: [&str; 10] = [
+    "strace",
+    "-D",
+    "-f",
+    "-qq",
+    "-o",
+    "/dev/null",
+    "-e",
+    "trace=pread64",
+    "-e",
+    "inject=pread64:delay_enter=200000",
+];
+
+fn can_read_slowly() -> bool {
+    let is_there = std::process::Command::new("strace").arg("-V").output().is_ok();
+    if !is_there {
+        println!("skipped: strace is not installed");
+    }
+    is_there
+}
+
+/// Starts a node that reads its folder slowly. It is announced before it has read it.
+fn start_reading(folder: &Folder, workers: usize) -> Node {
+    folder.start_early(|setup| {
+        setup.workers(workers).runner(&SLOW_READER);
+    })
+}
+
+/// A folder that takes a second or two to read slowly, and an API key and an app token that are in it.
+fn filled_folder() -> (Folder, [String; 2]) {
+    let folder = Folder::new("always");
     let node = folder.start(2);
     let mut client = node.client();
-    let value = "v".repeat(1_000_000);
     for number in 0..100 {
-        client.put(&kv(format!("large/{number}")), &value).expect(201);
+        client.put(&kv(format!("key-{number}")), vec![b'v'; 40_000]).expect(201);
     }
-    for batch in 0..100 {
-        let puts: Vec<Value> = (0..1_000)
-            .map(|number| json!({"op": "put", "key": format!("small/{batch}/{number}"), "value": "x"}))
-            .collect();
-        post(&mut client, "/api/kv/batch", &json!(puts)).expect(200);
-    }
-    end(node, End::Killed);
-    let node = folder.start_early(|setup| {
-        setup.workers(2);
-    });
-    let mut stranger = node.stranger();
-    let mut client = node.client();
-    let ready = stranger.get("/readyz").expect(503);
-    assert!(ready.text().starts_with("recovering: ") && ready.text().contains(" bytes"), "{ready}");
-    assert_eq!(ready.expect_field("Retry-After"), "1");
-    stranger.get("/livez").expect(200);
-    stranger.get(&kv("large/0")).expect(401);
-    for (method, path) in [("GET", kv("large/0")), ("GET", "/api/kv".into()), ("GET", "/api/keys".into())] {
-        let early = client.call(method, &path, &[], b"").expect(503);
-        assert_eq!(early.expect_field("Retry-After"), "1");
-        assert_eq!(early.json()["code"], "recovering", "{early}");
-    }
-    client.put(&kv("large/0"), "new").expect(503);
-    wait_until_ready(&node);
-    assert_eq!(client.get(&kv("large/0")).expect(200).body, value.as_bytes());
-    client.get(&kv("small/99/999")).expect(200);
+    let key = post(&mut client, "/api/keys", &json!({"name": "k", "grants": ["kv:read"]})).expect(201);
+    let app = post(&mut client, "/apps", &json!({"name": "a"})).expect(201);
+    end(node, End::Told);
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    (folder, [text(&key.json()["key"]), text(&app.json()["data"]["read_token"])])
+}
+
+/// What `/readyz` says before it says yes: the phase, and how many bytes of how many.
+fn phase(ready: &Response) -> (String, u64, u64) {
+    let text = ready.text();
+    let (phase, progress) = text.trim_end().split_once(": ").unwrap_or_else(|| panic!("{ready}"));
+    let numbers: Vec<u64> = progress.split(' ').filter_map(|word| word.parse().ok()).collect();
+    let [percent, done, of] = numbers[..] else { panic!("{ready}") };
+    assert_eq!(percent, (done * 100).checked_div(of).unwrap_or(0), "{ready}");
+    (phase.to_owned(), done, of)
 }
 
 #[test]
-fn a_node_that_is_told_to_stop_while_it_recovers_stops_and_loses_nothing() {
-    let folder = Folder::new("everysec");
-    let node = folder.start(1);
-    let mut client = node.client();
-    for number in 0..60 {
-        client.put(&kv(format!("large/{number}")), "v".repeat(1_000_000)).expect(201);
+fn a_node_answers_while_it_checks_and_brings_back_what_it_has_kept() {
+    if !can_read_slowly() {
+        return;
     }
-    end(node, End::Killed);
+    let (folder, [key, token]) = filled_folder();
+    let node = start_reading(&folder, 2);
+    let mut stranger = node.stranger();
+    let mut client = node.client();
+    let mut holders = [node.stranger().with_token(&key), node.stranger().with_token(&token)];
+    let paths = [kv("key-0"), "/item/read?key=none".to_owned()];
+    let mut seen: Vec<(String, u64, u64)> = Vec::new();
+    loop {
+        let ready = stranger.get("/readyz");
+        if ready.status == 200 {
+            break;
+        }
+        assert_eq!(ready.expect_field("Retry-After"), "1");
+        let (now, done, of) = phase(&ready.expect(503));
+        let is_new = match seen.last() {
+            Some((before, was, _)) if *before == now => {
+                assert!(done >= *was && done <= of, "{done} of {of} after {was}");
+                false
+            }
+            _ => true,
+        };
+        seen.push((now, done, of));
+        if !is_new {
+            continue;
+        }
+        stranger.get("/livez").expect(200);
+        stranger.get("/health").expect(200);
+        stranger.get(&kv("key-0")).expect(401);
+        node.stranger().with_token("not one").get(&kv("key-0")).expect(401);
+        // Whom the folder may know is asked to come again, like whoever is known without it.
+        let answers = [
+            client.get(&kv("key-0")),
+            client.get("/api/kv"),
+            client.get("/api/keys"),
+            client.put(&kv("key-0"), "new"),
+            holders[0].get(&paths[0]),
+            holders[1].get(&paths[1]),
+        ];
+        // The last of them may have come to a node that serves.
+        if stranger.get("/readyz").status == 503 {
+            for early in answers {
+                let early = early.expect(503);
+                assert_eq!(early.expect_field("Retry-After"), "1");
+                assert!(early.text().to_lowercase().contains("recovering"), "{early}");
+            }
+        }
+    }
+    let mut phases: Vec<&str> = seen.iter().map(|(phase, ..)| &**phase).collect();
+    phases.dedup();
+    assert_eq!(phases, ["checking", "recovering"]);
+    let of: Vec<u64> = seen.iter().map(|(.., of)| *of).filter(|of| *of > 0).collect();
+    assert!(of[0] > 4_000_000 && of.iter().all(|bytes| *bytes == of[0]), "{of:?}");
+    assert_eq!(client.get(&kv("key-0")).expect(200).body.len(), 40_000);
+    holders[0].get(&paths[0]).expect(200);
+    holders[1].get(&paths[1]).expect(404);
+    let etag = client.get(&kv("key-99")).expect_field("ETag").to_owned();
+    end(node, End::Told);
+    let node = folder.start(1);
+    assert_eq!(node.client().get(&kv("key-99")).expect_field("ETag"), etag);
+}
+
+#[test]
+fn a_node_that_is_told_to_stop_while_it_checks_or_brings_back_stops_at_once_and_loses_nothing() {
+    if !can_read_slowly() {
+        return;
+    }
+    let (folder, _) = filled_folder();
+    let before = folder.bytes();
+    for (phase_wanted, signal) in
+        [("checking", Signal::TERM), ("checking", Signal::INT), ("recovering", Signal::TERM)]
+    {
+        let mut node = start_reading(&folder, 1);
+        let mut client = node.stranger();
+        let mut open = node.stranger();
+        open.get("/livez").expect(200);
+        while phase(&client.get("/readyz").expect(503)).0 != phase_wanted {}
+        let began = Instant::now();
+        node.signal(signal);
+        open.expect_orderly_close();
+        let ended = node.wait(Duration::from_secs(30));
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert!(began.elapsed() < Duration::from_secs(5), "took {:?}", began.elapsed());
+        assert!(ended.stderr.contains("stopping before everything is back"), "{}", ended.stderr);
+        if phase_wanted == "checking" {
+            assert!(folder.bytes() == before, "the folder has changed");
+        }
+    }
     for how in [End::Told, End::Killed] {
-        let node = folder.start_early(|_| {});
-        end(node, how);
+        end(folder.start_early(|_| {}), how);
     }
     let node = folder.start(2);
     let mut client = node.client();
-    for number in 0..60 {
-        assert_eq!(client.get(&kv(format!("large/{number}"))).expect(200).body.len(), 1_000_000);
+    for number in 0..100 {
+        assert_eq!(client.get(&kv(format!("key-{number}"))).expect(200).body.len(), 40_000);
     }
+}
+
+#[test]
+fn a_reload_while_it_reads_takes_hold_and_is_not_taken_for_readiness() {
+    if !can_read_slowly() {
+        return;
+    }
+    let (folder, _) = filled_folder();
+    let place = tempfile::tempdir().expect("a folder");
+    let manager = std::os::unix::net::UnixDatagram::bind(place.path().join("notify")).expect("a socket");
+    manager.set_read_timeout(Some(Duration::from_secs(30))).expect("a patience");
+    let mut node = folder.start_early(|setup| {
+        setup.workers(2).runner(&SLOW_READER).set("logging.outputs", "[stdout]");
+        setup.variable("NOTIFY_SOCKET", &place.path().join("notify").display().to_string());
+        setup.set("http.request_size_limit", 100_000).set("store.max_limit", 50_000);
+    });
+    assert_eq!(phase(&node.stranger().get("/readyz").expect(503)).0, "checking");
+    let file = std::fs::read_to_string(node.folder().join("node.yml")).unwrap();
+    node.rewrite(&file.replace("request_size_limit: 100000", "request_size_limit: 30000"));
+    node.signal(Signal::HUP);
+    node.says("reloaded: 1 changed, 0 need a restart");
+    let mut heard = String::new();
+    let mut bytes = [0; 4_096];
+    while !heard.contains("READY=1") {
+        let count = manager.recv(&mut bytes).expect("a message in time");
+        heard.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+    }
+    assert!(!heard.contains("RELOADING"), "{heard}");
+    let at = |what: &str| heard.find(what).unwrap_or_else(|| panic!("no {what} in {heard}"));
+    assert!(at("STATUS=Checking: ") < at("STATUS=Recovering: ") && at("STATUS=Recovering: ") < at("READY=1"));
+    let mut client = node.client();
+    client.get("/readyz").expect(200);
+    client.put(&kv("new"), vec![b'x'; 30_000]).expect(201);
+    client.put(&kv("new"), vec![b'x'; 30_001]).expect(413);
+}
+
+#[test]
+fn damage_that_is_found_while_the_node_answers_ends_it_and_is_named() {
+    let folder = Folder::new("always");
+    let node = folder.start(1);
+    let mut client = node.client();
+    for number in 0..100 {
+        client.put(&kv(format!("key-{number}")), vec![b'v'; 10_000]).expect(201);
+    }
+    end(node, End::Told);
+    let logs = || {
+        common::durable::files(&folder.path())
+            .into_iter()
+            .filter(|path| path.to_string_lossy().contains("log-"))
+    };
+    let log = logs().find(|path| path.metadata().unwrap().len() > 500_000).expect("a log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[300_000] ^= 1;
+    std::fs::write(&log, &bytes).unwrap();
+    let before = folder.bytes();
+    let name = log.file_name().unwrap().to_string_lossy();
+    let says = format!("persistence.location: {}: {name} is damaged at byte ", folder.path().display());
+    // What is found before long is found before anybody is told of the port.
+    refused(&folder, 1, &[&says, "Nothing was changed; `lucid recover`"]);
+    if can_read_slowly() {
+        let mut node = start_reading(&folder, 2);
+        let mut open = node.stranger();
+        assert_eq!(phase(&open.get("/readyz").expect(503)).0, "checking");
+        let ended = node.wait(Duration::from_secs(30));
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        assert!(ended.stderr.contains(&says), "no {says:?} in {}", ended.stderr);
+        open.expect_orderly_close();
+    }
+    assert!(folder.bytes() == before, "the folder has changed");
 }
 
 #[test]
@@ -538,11 +710,12 @@ fn a_cache_without_persistence_writes_nothing() {
 #[test]
 fn when_the_disk_fails_nothing_more_is_acknowledged_and_the_next_start_has_what_was() {
     use rustix::process::{Pid, Resource, Rlimit, prlimit};
-    for mode in ["always", "everysec"] {
+    let pair = Pair::new();
+    for (mode, over_tls) in [("always", false), ("everysec", true), ("always", true)] {
         let folder = Folder::new(mode);
         let node = folder.start_early(|setup| {
             // Files that may not grow stand for a disk that fails; the signal that comes with it is for others.
-            setup.workers(2).before("trap '' XFSZ");
+            setup.workers(2).before("trap '' XFSZ").tls(&pair);
         });
         wait_until_ready(&node);
         let mut client = node.client();
@@ -551,13 +724,12 @@ fn when_the_disk_fails_nothing_more_is_acknowledged_and_the_next_start_has_what_
         }
         let none = Rlimit { current: Some(0), maximum: Some(0) };
         prlimit(Pid::from_raw(node.pid() as i32), Resource::Fsize, none).expect("a child of ours");
-        // Whoever writes while it fails hears nothing, or that it has failed.
-        let request = client.compose("PUT", &kv("lost"), &[], b"x");
-        client.send(&request);
-        match client.try_response("PUT") {
-            Ok(answer) => assert_eq!(answer.status, 503, "{answer}"),
-            Err(trouble) => assert!(matches!(trouble, common::Trouble::Closed(_)), "{trouble:?}"),
+        // Whoever writes while it fails hears that nobody knows what became of it.
+        if over_tls {
+            client = connect(node.tls_address(), &pair.trusted(&TLS13)).with_token(&token::root());
         }
+        let unknown = client.put(&kv("lost"), "x").expect(503);
+        assert_eq!(unknown.json()["code"], "outcome_unknown", "{unknown}");
         let mut client = node.client();
         for _ in 0..5 {
             let refused = client.put(&kv("new"), "x").expect(503);
@@ -621,7 +793,7 @@ fn a_full_disk_refuses_what_takes_room_and_heals_by_itself() {
     for number in 0..kept {
         assert_eq!(client.get(&kv(format!("large/{number}"))).expect(200).body.len(), value.len());
     }
-    client.delete(&kv("large/0")).expect(200);
+    client.delete(&kv("key-0")).expect(200);
     std::fs::remove_file(format!("/proc/{}/root{}/data/filler", node.pid(), node.folder().display()))
         .expect("the filler");
     let began = std::time::Instant::now();
@@ -634,7 +806,7 @@ fn a_full_disk_refuses_what_takes_room_and_heals_by_itself() {
     }
     assert_eq!(client.get("/readyz").expect(200).text(), "ready\n");
     client.put(&kv(format!("large/{kept}")), &value).expect(201);
-    client.get(&kv("large/0")).expect(404);
+    client.get(&kv("key-0")).expect(404);
 }
 
 #[test]
@@ -673,5 +845,46 @@ fn a_store_that_is_full_comes_back_though_its_keys_come_to_other_workers() {
         for key in &kept {
             assert_eq!(client.get(&kv(key)).expect(200).body.len(), 20_000, "{key}");
         }
+    }
+}
+
+#[test]
+fn what_was_deleted_is_not_back_with_more_memory_though_it_had_been_evicted_at_a_start_with_less() {
+    for how in [End::Killed, End::Told] {
+        let folder = Folder::new("everysec");
+        let of = |memory: &'static str| {
+            move |setup: &mut common::Setup| {
+                setup.workers(2).set("store.memory_limit", memory).set("store.max_limit", "100000");
+                setup.set("store.when_full", "evict");
+            }
+        };
+        let node = folder.start_early(of("64MiB"));
+        wait_until_ready(&node);
+        let mut client = node.client();
+        let keys: Vec<String> = (0..1_600).map(|number| format!("key-{number}")).collect();
+        for key in &keys {
+            client.put(&kv(key), vec![b'v'; 20_000]).expect(201);
+        }
+        drop(client);
+        end(node, End::Killed);
+        let node = folder.start_early(of("24MiB"));
+        wait_until_ready(&node);
+        let mut client = node.client();
+        let gone: Vec<&String> =
+            keys.iter().filter(|key| client.call("HEAD", &kv(key), &[], b"").status == 404).collect();
+        assert!(gone.len() > 500 && gone.len() < 1_590, "{} were evicted", gone.len());
+        for key in &gone {
+            client.delete(&kv(key)).expect(404);
+        }
+        drop(client);
+        end(node, how);
+        let node = folder.start_early(of("64MiB"));
+        wait_until_ready(&node);
+        let mut client = node.client();
+        for key in &gone {
+            client.get(&kv(key)).expect(404);
+        }
+        drop(client);
+        end(node, End::Killed);
     }
 }

@@ -116,7 +116,7 @@ fn tls_allocates_a_few_times_for_a_request_and_nothing_else_does() {
     let settings = loaded.expect("good settings").settings;
     let Doors { plain, tls, unix, each } = Doors::open(&settings, None).expect("free ports");
     let (address, certificates) = tls.expect("TLS");
-    let mut node = server::reactors(&settings, each, Some(certificates), 7, None).unwrap();
+    let mut node = server::reactors(&settings, each, Some(certificates), 7, false).unwrap();
     node.state.set(Phase::Serving);
     let threads: Vec<_> = node
         .reactors

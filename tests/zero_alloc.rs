@@ -109,7 +109,7 @@ impl InProcess {
         let settings = loaded.expect("good settings").settings;
         let (address, listeners) = lucid::net::bind("127.0.0.1:0".parse().unwrap(), workers).unwrap();
         let doors = listeners.into_iter().map(|listener| vec![Door::Plain(listener)]).collect();
-        let mut node = server::reactors(&settings, doors, None, 7, None).unwrap();
+        let mut node = server::reactors(&settings, doors, None, 7, false).unwrap();
         node.state.set(Phase::Serving);
         let run = |reactor: lucid::net::Reactor| {
             std::thread::spawn(move || {

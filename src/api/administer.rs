@@ -17,7 +17,7 @@ use crate::auth::{
 };
 use crate::http::{Field, Method, Request, Status, response, target};
 use crate::op::Namespace;
-use crate::shard::{DatabaseChange, DatabasesWalk, Health, Registry, Shard};
+use crate::shard::{DatabaseChange, DatabasesWalk, Health, Refusal, Registry, Shard};
 
 use super::databases::change::Aftermath;
 use super::gather::{Piece, Work};
@@ -268,9 +268,10 @@ impl Api {
         self.registry.as_ref().map(of_registry).unwrap_or_default()
     }
 
-    /// Knows of databases that were made earlier.
-    pub fn follow(&mut self, change: &DatabaseChange) {
+    /// Follows a change of the set of databases, with the shard of its core.
+    pub fn follow(&mut self, change: &DatabaseChange, shard: &mut Shard) {
         self.databases.follow(change);
+        shard.follow(change);
     }
 
     /// Learns of credentials that were made earlier, and that others have ended.
@@ -331,11 +332,10 @@ impl Order {
             | Order::RotateApp(..)
             | Order::RestoreApp(_) => (true, false),
         };
-        match journal {
-            Health::Failed if changes => Some(Problem::JournalFailed),
-            Health::Full if changes && !makes_room => Some(Problem::JournalFull),
-            Health::Good | Health::Full | Health::Failed => None,
-        }
+        journal.refuses(makes_room).filter(|_| changes).map(|refusal| match refusal {
+            Refusal::Full => Problem::JournalFull,
+            Refusal::Failed => Problem::JournalFailed,
+        })
     }
 }
 

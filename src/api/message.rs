@@ -187,8 +187,11 @@ pub enum Problem {
     StoreFull,
     /// The disk is full, so nothing can be kept that takes room.
     JournalFull,
-    /// The disk has failed, so nothing can be kept any more.
+    /// The disk has failed, so nothing can be kept any more. It was not done.
     JournalFailed,
+    /// The disk has failed before what it did or shows was kept, or did not keep it in time. Nobody knows what a
+    /// restart finds.
+    Unkept,
     /// Not everything is back that the node has kept.
     Recovering,
     /// Something is wrong with the line of this number of a dump.
@@ -340,6 +343,7 @@ impl Problem {
             Problem::Line(_, LineTrouble::Full) => (Status::InsufficientStorage, "store_full", "The store is full."),
             Problem::JournalFull => (Status::InsufficientStorage, "disk_full", "The disk is full."),
             Problem::JournalFailed => (Status::ServiceUnavailable, "disk_failed", "The disk has failed."),
+            Problem::Unkept => (Status::ServiceUnavailable, "outcome_unknown", "Whether this was kept is not known."),
             Problem::Recovering => (Status::ServiceUnavailable, "recovering", "The node is starting."),
         };
         Words { status, code, message }
@@ -418,8 +422,12 @@ impl Problem {
                 "values can be read and deleted; others are taken again when there is room".into()
             }
             Problem::JournalFailed => {
-                "whether this was kept is not known; what is kept can be read, and nothing is taken until the \
-                 node is started again"
+                "this was not done: what is kept can be read, and nothing is written until the node is started again"
+                    .into()
+            }
+            Problem::Unkept => {
+                "the disk has failed or took too long before it had kept what this did or shows: when the node has been \
+                 started again, it may be there or not"
                     .into()
             }
             Problem::Recovering => "it reads what it has kept; /readyz says how far it has come".into(),

@@ -17,6 +17,7 @@
 //! | all there is, out and in | [`Api::gather`], [`go_on`] | `dump` |
 //! | databases | [`Api::shorten`], [`Api::gather`] | `databases` |
 //! | API keys and apps | [`Api::perform`] | `administer`, `keys`, `apps` |
+//! | what an earlier run has left | [`Api::remember`] | `kept` |
 //! | pages of the node | [`Api::page`] | `node`, `cors`, `openapi` |
 //! | everything that is wrong | [`Api::refuse`] | `refusal`, `message` |
 //!
@@ -32,6 +33,7 @@ pub mod databases;
 mod dump;
 mod gather;
 mod json;
+mod kept;
 mod keys;
 mod kv;
 mod light;
@@ -73,6 +75,7 @@ pub use databases::{
 };
 pub use dump::{Export, VERSION as DUMP_VERSION, Wrote, go_on, takes_turns};
 pub use gather::{Chore, Flow, Gather, Piece, Work};
+pub use kept::Kept;
 pub use kv::Scratch;
 pub use light::{ItemVerb, LightVerb, ListVerb, order::READ_BYTES_PER_TURN};
 pub use message::{Problem, Words};
@@ -134,6 +137,8 @@ pub struct Api {
     anonymous_head: bool,
     /// Not everything is back that the node has kept.
     recovering: bool,
+    /// Nor is it known who may do what, but by what the settings say.
+    checking: bool,
     restricted: Arc<[Box<str>]>,
     databases: Databases,
     /// With reactor 0 alone.
@@ -258,23 +263,14 @@ impl Api {
             default_expiry: config.default_ttl.map_or(Expiry::Never, Expiry::Seconds),
             origins: Origins::new(config.cors_origins),
             anonymous_head: config.anonymous_head,
-            recovering: config.state.phase() == Phase::Recovering,
+            recovering: config.state.is_recovering(),
+            checking: config.state.phase() == Phase::Checking,
             restricted: config.restricted,
             databases: Databases::default(),
             registry: None,
             log_slots: [0; Level::COUNT],
             state: config.state,
         }
-    }
-
-    /// Whether all but the pages of the node is refused, since not everything is back that it has kept.
-    pub fn is_recovering(&self) -> bool {
-        self.recovering
-    }
-
-    /// Everything is back.
-    pub fn recovered(&mut self) {
-        self.recovering = false;
     }
 
     /// Takes on settings that have changed, for the requests that come from now on.
@@ -412,7 +408,10 @@ impl Api {
     ) -> Result<&'v Vouched, Problem> {
         let fields = || administer::fields(request, head);
         let vouched = self.authenticator.admit_known(vouched, remembered, fields, basic, self.wall_seconds);
-        vouched.map_err(unauthorized)
+        vouched.map_err(|why| match self.checking {
+            true => self.not_let_in(why),
+            false => unauthorized(why),
+        })
     }
 
     /// What the caller of an admitted request is limited to. Judged again, since its body took its time.

@@ -16,9 +16,12 @@ pub struct NodeState {
     phase: AtomicU8,
     /// Reactors that have yet to bring back what was kept.
     recovering: AtomicUsize,
-    /// Bytes of it that they have read, and all that they will read.
-    recovered_bytes: AtomicU64,
+    /// Bytes of what was kept, as far as they are known, and how many of them were checked.
     kept_bytes: AtomicU64,
+    checked_bytes: AtomicU64,
+    /// Bytes that reactors have read, and how many reactors read all there are.
+    recovered_bytes: AtomicU64,
+    readers: AtomicUsize,
 }
 
 /// The life of a node.
@@ -35,6 +38,8 @@ pub enum Phase {
     Recovering = 3,
     /// The time for what was in flight is over: every connection ends.
     Closing = 4,
+    /// Every reactor runs, and what was kept is read for the first time.
+    Checking = 5,
 }
 
 impl NodeState {
@@ -50,6 +55,7 @@ impl NodeState {
             1 => Phase::Serving,
             3 => Phase::Recovering,
             4 => Phase::Closing,
+            5 => Phase::Checking,
             _ => Phase::Draining,
         }
     }
@@ -59,9 +65,22 @@ impl NodeState {
         self.recovering.load(Ordering::Acquire) > 0
     }
 
-    /// So many reactors have so many bytes to read in all before the node serves.
+    /// So many reactors wait for what was kept, of which it is to be seen whether it is good.
+    pub fn check(&self, reactors: usize) {
+        self.recovering.store(reactors, Ordering::Relaxed);
+        self.set(Phase::Checking);
+    }
+
+    /// How many bytes of what was kept have been seen to be good, of how many.
+    pub fn checked(&self, (bytes, of): (u64, u64)) {
+        self.checked_bytes.store(bytes, Ordering::Relaxed);
+        self.kept_bytes.store(of, Ordering::Relaxed);
+    }
+
+    /// So many reactors have to read so many bytes, each of them all, before the node serves.
     pub fn recover(&self, reactors: usize, bytes: u64) {
         self.recovering.store(reactors, Ordering::Relaxed);
+        self.readers.store(reactors, Ordering::Relaxed);
         self.kept_bytes.store(bytes, Ordering::Relaxed);
         self.set(Phase::Recovering);
     }
@@ -71,10 +90,18 @@ impl NodeState {
         self.recovered_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// How many bytes are read, of how many.
-    pub fn recovery(&self) -> (u64, u64) {
+    /// How many of the bytes that were kept are checked, or else back, of how many: in either phase it begins
+    /// with none.
+    pub fn progress(&self) -> (u64, u64) {
         let of = self.kept_bytes.load(Ordering::Relaxed);
-        (self.recovered_bytes.load(Ordering::Relaxed).min(of), of)
+        let done = match self.phase() {
+            Phase::Checking => self.checked_bytes.load(Ordering::Relaxed),
+            _ => {
+                let readers = self.readers.load(Ordering::Relaxed).max(1) as u64;
+                self.recovered_bytes.load(Ordering::Relaxed) / readers
+            }
+        };
+        (done.min(of), of)
     }
 
     /// A reactor has everything back. True for the last one: the node serves then, unless it was told to
@@ -93,10 +120,11 @@ impl NodeState {
         let not = |why: Cow<'static, str>| (Status::ServiceUnavailable, why);
         match (self.phase(), journal) {
             (Phase::Starting, _) => not("starting\n".into()),
-            (Phase::Recovering, _) => {
-                let (read, of) = self.recovery();
-                let percent = (read * 100).checked_div(of).unwrap_or(100);
-                not(format!("recovering: {percent} %, {read} of {of} bytes\n").into())
+            (phase @ (Phase::Checking | Phase::Recovering), _) => {
+                let what = if phase == Phase::Checking { "checking" } else { "recovering" };
+                let (read, of) = self.progress();
+                let percent = (read * 100).checked_div(of).unwrap_or(0);
+                not(format!("{what}: {percent} %, {read} of {of} bytes\n").into())
             }
             (Phase::Draining | Phase::Closing, _) => not("draining\n".into()),
             (Phase::Serving, Health::Failed) => {
@@ -104,6 +132,9 @@ impl NodeState {
             }
             (Phase::Serving, Health::Full) => {
                 (Status::Ok, "ready, but the disk is full: values can be read and deleted\n".into())
+            }
+            (Phase::Serving, Health::Exhausted) => {
+                (Status::Ok, "ready, but the disk is full: values can be read\n".into())
             }
             (Phase::Serving, Health::Good) => (Status::Ok, "ready\n".into()),
         }

@@ -31,8 +31,8 @@ pub use reload::{Change, LIVE};
 use resolve::{Resolved, Surroundings, resolve};
 pub use secret::Secret;
 pub use settings::{
-    Authentication, DATABASE_ACTIONS, Format, General, Http, Logging, Output, Persistence, Runtime, Settings,
-    Shown, Shutdown, Snapshot, Store, SyncMode, Tls, WhenFull,
+    Authentication, DATABASE_ACTIONS, Databases, Format, General, Http, Logging, Output, Persistence,
+    Runtime, Settings, Shown, Shutdown, Snapshot, Store, SyncMode, Tls, WhenFull,
 };
 use typed::{ReadError, Typed, read_text};
 

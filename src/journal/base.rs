@@ -7,9 +7,10 @@
 //!
 //! The folder takes at most three times the live set and two segments: compaction begins at one and a half,
 //! the new live set adds one, and the log may take the rest meanwhile. When it has, the shards' writes are
-//! held back until the live set is down.
+//! held back until the live set is down. Nor is it begun without room for all of it on the disk.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::chore::Chore;
@@ -19,7 +20,7 @@ use super::manifest::{Manifest, Part, base_name, log_name};
 use super::record::array;
 use super::room::Next;
 use super::segment::{FILE_HEAD_BYTES, Group, Kind};
-use super::tap::{RING_BYTES, Source};
+use super::tap::{Health, RING_BYTES, Source, VALUE_BYTES_IN_FLIGHT};
 use super::writer::{Alone, Writer};
 use crate::clock::Now;
 
@@ -59,8 +60,14 @@ enum State {
     },
 }
 
-/// So much of a live set may be left on disk after all of it is gone.
-const STALE_BYTES_MAX: u64 = 1 << 20;
+/// What a live set takes for each byte that the shards report is between these.
+const RATIOS: RangeInclusive<f64> = 0.5..=2.0;
+
+/// This part of a segment may be left of a live set when all of it is gone.
+const STALE_PARTS_OF_SEGMENT: u64 = 64;
+
+/// Between two looks at how much room there is.
+const ROOM_AGAIN_MS: u64 = 1_000;
 
 /// So often it looks at the live set while nothing else happens, in milliseconds.
 const LOOK_AGAIN_MS: u64 = 1_000;
@@ -146,7 +153,11 @@ impl Compaction {
         }
     }
 
-    fn is_idle(&self) -> bool {
+    fn set_ratio(&mut self, ratio: f64) {
+        self.ratio = ratio.clamp(*RATIOS.start(), *RATIOS.end());
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
         matches!(self.state, State::Idle { .. })
     }
 
@@ -205,51 +216,65 @@ impl Writer {
 
     /// When it looks again whether the live set has shrunk, of which nobody tells it.
     pub(super) fn looks_again_at_ms(&self, now: Now) -> Option<u64> {
-        let is_large = self.compaction.bytes + self.log_bytes() > STALE_BYTES_MAX;
+        let is_large = self.compaction.bytes + self.log_bytes() > self.stale_bytes_max();
         (self.compaction.is_idle() && is_large).then_some(now.unix_ms + LOOK_AGAIN_MS)
     }
 
     /// What the live set would take, as far as it is known.
     fn live_bytes(&self) -> u64 {
         match self.reported_bytes() {
-            0 => self.compaction.bytes,
-            bytes => (bytes as f64 * self.compaction.ratio) as u64,
+            None => self.compaction.bytes,
+            Some(bytes) => (bytes as f64 * self.compaction.ratio) as u64,
         }
     }
 
-    fn reported_bytes(&self) -> u64 {
+    /// What the shards have said, once all have.
+    fn reported_bytes(&self) -> Option<u64> {
         self.sources.iter().map(Source::live_bytes).sum()
     }
 
-    fn is_compaction_due(&self) -> bool {
-        let live = self.live_bytes();
-        let is_stale = self.compaction.bytes > 2 * live + STALE_BYTES_MAX;
-        is_stale || self.compaction.bytes + self.log_bytes() >= live + live / 2 + self.segment_bytes / 2
+    fn stale_bytes_max(&self) -> u64 {
+        self.segment_bytes / STALE_PARTS_OF_SEGMENT
     }
 
-    /// Whether the folder may grow by another segment.
+    fn is_compaction_due(&self) -> bool {
+        let (base, log, live) = (self.compaction.bytes, self.log_bytes(), self.live_bytes());
+        // On a full disk a little more room is worth it.
+        let (share, segments) = if self.health == Health::Good { (2, 2) } else { (8, 4) };
+        base > 2 * live + self.stale_bytes_max()
+            || base + log >= live + live / share + self.segment_bytes / segments
+            || self.sources.iter().any(Source::asks_base)
+    }
+
+    /// Whether the folder may grow by another segment, beside what the new live set will take.
     pub(super) fn may_grow(&self) -> bool {
         let log: u64 = self.older.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.log.room;
-        let present = self.compaction.bytes + log + self.compaction.new_bytes();
-        self.compaction.is_idle()
-            || present + self.segment_bytes <= 3 * self.live_bytes() + 2 * self.segment_bytes
+        let live = self.live_bytes();
+        let present = self.compaction.bytes + log + self.compaction.new_bytes().max(live);
+        self.compaction.is_idle() || present + self.segment_bytes <= 3 * live + 2 * self.segment_bytes
+    }
+
+    /// Bytes that a new live set will take, beside those it has taken.
+    pub(super) fn base_left(&self) -> u64 {
+        let live = self.live_bytes();
+        (live + live / 16 + FILE_HEAD_BYTES as u64).saturating_sub(self.compaction.new_bytes())
     }
 
     /// Changes wait if the segment is nearly used up and there may not be another before the live set is
     /// down.
     fn hold_if_behind(&mut self) {
-        let left = self.log.room.saturating_sub(self.log.offset);
         let has_next = matches!(self.next, Next::Ready(..) | Next::Short(..));
         // What the rings hold comes all the same.
-        let rings = (self.sources.len() * RING_BYTES) as u64 + 4 * self.group_bytes;
+        let ring_bytes = RING_BYTES as u64 + VALUE_BYTES_IN_FLIGHT;
+        let rings = self.sources.len() as u64 * ring_bytes + 4 * self.group_bytes;
         let reserve = rings.clamp(self.segment_bytes / 4, self.segment_bytes / 2);
-        self.hold(!self.compaction.is_idle() && !has_next && left < reserve);
+        self.hold(!self.compaction.is_idle() && !has_next && self.log_left() < reserve);
     }
 
     fn begin_base(&mut self, now: Now) -> io::Result<()> {
         // One for each attempt, so that what is left of one never has the name of a part of the next.
         let generation = self.compaction.generation + 1;
-        if !matches!(self.next, Next::Ready(..) | Next::Short(..)) {
+        if !self.has_room_for_base(now)? {
             return Ok(());
         }
         self.compaction.generation = generation;
@@ -272,6 +297,28 @@ impl Writer {
         self.sources.iter().for_each(|source| source.want_base(self.compaction.number));
         self.ring_all();
         Ok(())
+    }
+
+    /// Whether there is a segment to go on with, and room for all of a live set.
+    fn has_room_for_base(&mut self, now: Now) -> io::Result<bool> {
+        let has_next = match self.next {
+            Next::Ready(..) | Next::Short(..) => true,
+            Next::Refused(_) => false,
+            Next::Absent | Next::Asked => return Ok(false),
+        };
+        let unused = self.log_left();
+        let available = self.disk.available()?.saturating_add(unused);
+        let wanted = self.base_left();
+        if has_next && available >= wanted {
+            return Ok(true);
+        }
+        let is_enough = available >= wanted + 4 * self.group_bytes;
+        if !has_next && unused > 0 && is_enough {
+            self.give_back_room(now)?;
+        } else {
+            self.compaction.state = State::Idle { not_before_ms: now.unix_ms + ROOM_AGAIN_MS };
+        }
+        Ok(false)
     }
 
     /// A part of the live set. None if the disk is full.
@@ -398,17 +445,23 @@ impl Writer {
         if let State::Switching { manifest } = std::mem::replace(&mut self.compaction.state, idle) {
             self.older.retain(|(number, _)| *number >= manifest.log_first);
             self.manifest = *manifest;
-            self.compaction.bytes = bytes_of(&self.manifest);
-            let reported = self.reported_bytes();
-            if reported > 0 {
-                self.compaction.ratio = self.compaction.bytes as f64 / reported as f64;
+            let (bytes, number) = (bytes_of(&self.manifest), self.compaction.number);
+            self.compaction.bytes = bytes;
+            // Of a few bytes most is the head of the file.
+            if let Some(reported) = self.reported_bytes().filter(|bytes| *bytes > self.stale_bytes_max()) {
+                self.compaction.set_ratio(bytes as f64 / reported as f64);
             }
+            self.sources.iter().for_each(|source| source.keep_base(number));
         }
         Ok(())
     }
 
     /// Gives an attempt up, because the disk is full. What it has written is removed.
     pub(super) fn abort_base(&mut self, now: Now) {
+        // There was room for as much as was expected.
+        if self.compaction.new_bytes() > self.live_bytes() {
+            self.compaction.set_ratio(self.compaction.ratio * 1.5);
+        }
         let idle = State::Idle { not_before_ms: now.unix_ms + RETRY_MS };
         let (generation, parts) = match std::mem::replace(&mut self.compaction.state, idle) {
             State::Idle { .. } => return,

@@ -22,16 +22,27 @@ pub(super) const LOG_NEXT: &str = "log.next";
 pub(super) enum Chore {
     /// Makes files of the log durable, and the names in the folder if asked.
     Sync { files: Vec<Arc<dyn DiskFile>>, folder: bool },
-    /// Makes the next segment, with room for so many bytes or at least so many.
-    Prepare { number: u64, keys: Keys, room: u64, room_min: u64 },
-    /// Makes more room in the next segment.
-    Grow { file: Arc<dyn DiskFile>, room: u64 },
+    /// Makes the next segment.
+    Prepare { number: u64, keys: Keys, room: Room },
+    /// Makes more room in the next segment, which has so much.
+    Grow { file: Arc<dyn DiskFile>, from: u64, room: Room },
     /// Makes a part of the new live set durable.
     SyncBase { file: Arc<dyn DiskFile> },
     /// Makes the new live set count, and removes what does not any more.
     Switch { manifest: Manifest, last_part: Arc<dyn DiskFile>, stale: Vec<String> },
     /// Removes what an attempt has left.
     Remove { names: Vec<String> },
+}
+
+/// How much room a segment is to have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Its bytes.
+    pub bytes: u64,
+    /// If there are not so many, a quarter of them, or of that, but no less than this.
+    pub bytes_min: u64,
+    /// What it leaves free.
+    pub spare: u64,
 }
 
 /// What has come of it.
@@ -56,12 +67,8 @@ impl Chore {
     pub(super) fn run(self, disk: &dyn Disk) -> Done {
         match self {
             Chore::Sync { files, folder } => Done::Synced(sync(disk, &files, folder)),
-            Chore::Prepare { number, keys, room, room_min } => {
-                Done::Prepared(prepare(disk, number, &keys, room, room_min))
-            }
-            Chore::Grow { file, room } => {
-                Done::Grown(file.allocate(room).and_then(|()| file.sync()).map(|()| room))
-            }
+            Chore::Prepare { number, keys, room } => Done::Prepared(prepare(disk, number, &keys, room)),
+            Chore::Grow { file, from, room } => Done::Grown(grow(disk, &*file, from, room)),
             Chore::SyncBase { file } => Done::BaseSynced(sync_base(&*file)),
             Chore::Switch { manifest, last_part, stale } => {
                 Done::Switched(switch(disk, &manifest, &*last_part, &stale))
@@ -82,21 +89,37 @@ fn sync(disk: &dyn Disk, files: &[Arc<dyn DiskFile>], folder: bool) -> io::Resul
     if folder && !is_planted(Fault::FolderNotSynced) { disk.sync_folder() } else { Ok(()) }
 }
 
-fn prepare(disk: &dyn Disk, number: u64, keys: &Keys, room: u64, room_min: u64) -> io::Result<(Begun, u64)> {
-    let mut room = room;
+fn prepare(disk: &dyn Disk, number: u64, keys: &Keys, room: Room) -> io::Result<(Begun, u64)> {
+    let mut bytes = room.bytes;
     loop {
-        let begun = begin(disk, LOG_NEXT, (Kind::Log, number, 0), keys, room)
+        let begun = is_free(disk, bytes, room.spare)
+            .and_then(|()| begin(disk, LOG_NEXT, (Kind::Log, number, 0), keys, bytes))
             .and_then(|begun| begun.file.sync().map(|()| begun));
         match begun {
-            Ok(begun) => return Ok((begun, room)),
+            Ok(begun) => return Ok((begun, bytes)),
             Err(error) => {
                 remove(disk, &[LOG_NEXT.into()]);
-                if !is_full(&error) || room / 4 < room_min {
+                if !is_full(&error) || bytes / 4 < room.bytes_min {
                     return Err(error);
                 }
-                room /= 4;
+                bytes /= 4;
             }
         }
+    }
+}
+
+fn grow(disk: &dyn Disk, file: &dyn DiskFile, from: u64, room: Room) -> io::Result<u64> {
+    is_free(disk, room.bytes - from, room.spare)?;
+    file.allocate(room.bytes)?;
+    file.sync().map(|()| room.bytes)
+}
+
+/// Whether a file may take so many bytes and others are left free: if not, the disk counts as full.
+fn is_free(disk: &dyn Disk, bytes: u64, spare: u64) -> io::Result<()> {
+    // One that others have a part in is asked for nothing that it does not need.
+    match spare == 0 || disk.available()? >= bytes.saturating_add(spare) {
+        true => Ok(()),
+        false => Err(io::ErrorKind::StorageFull.into()),
     }
 }
 

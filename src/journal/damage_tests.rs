@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::chore::Chore;
-use super::folder::{Folder, JournalConfig, OpenError, Sync};
+use super::folder::{Folder, JournalConfig, OpenError, Progress, Sync};
 use super::offline::{recover_on, rekey_on};
 use super::output::{SnapshotReader, SnapshotWriter};
 use super::record::{NodeRecord, Record};
@@ -441,7 +441,7 @@ fn a_snapshot_reads_back_as_a_whole_or_not_at_all() {
         }
         writer.append(&put(b"large", 4, Payload::Bytes(&large))).unwrap();
         writer.finish().unwrap();
-        let reader = SnapshotReader::open(&path, key.as_ref()).unwrap();
+        let reader = SnapshotReader::open(&path, key.as_ref(), &Progress::default()).unwrap();
         assert_eq!((reader.records(), reader.version_max().0), (2_001, 4));
         let mut model = Model::new();
         assert!(reader.replay().next_slice(u64::MAX, |record| apply(&mut model, &record)).unwrap());
@@ -449,11 +449,12 @@ fn a_snapshot_reads_back_as_a_whole_or_not_at_all() {
         let bytes = std::fs::read(&path).unwrap();
         for length in [0, 255, 256, 300, bytes.len() / 2, bytes.len() - 1] {
             std::fs::write(&path, &bytes[..length]).unwrap();
-            let error = SnapshotReader::open(&path, key.as_ref()).expect_err("it is cut");
+            let error =
+                SnapshotReader::open(&path, key.as_ref(), &Progress::default()).expect_err("it is cut");
             assert!(matches!(error, OpenError::Damaged { .. }), "{length}: {error}");
         }
         std::fs::write(&path, &bytes).unwrap();
         let other = if key.is_some() { None } else { Some(MasterKey::from_text("other")) };
-        assert!(SnapshotReader::open(&path, other.as_ref()).is_err());
+        assert!(SnapshotReader::open(&path, other.as_ref(), &Progress::default()).is_err());
     }
 }

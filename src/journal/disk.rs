@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use rustix::io::Errno;
 
 /// A folder of its own on a disk. Names are of files right in it.
@@ -51,6 +51,12 @@ pub trait Disk: Debug + Send + Sync {
     /// # Errors
     /// Those of the disk.
     fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Bytes that files may grow by.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn available(&self) -> io::Result<u64>;
 
     /// Makes names durable: creations, renames and removals.
     ///
@@ -214,6 +220,11 @@ impl Disk for FolderOnDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         std::fs::remove_file(self.at(name))
+    }
+
+    fn available(&self) -> io::Result<u64> {
+        let system = fstatvfs(&self.folder)?;
+        Ok(system.f_bavail.saturating_mul(system.f_frsize))
     }
 
     fn sync_folder(&self) -> io::Result<()> {

@@ -74,7 +74,7 @@ impl Opened {
                 out: 0,
                 bell,
                 ending: ending.clone(),
-                failed: false,
+                told: Health::Good,
             };
             let thread = thread::Builder::new().name("lucid-journal".into()).spawn(|| driver.run())?;
             Ok(Journal { ending, bell: doorbell, thread })
@@ -134,7 +134,8 @@ struct Driver {
     out: usize,
     bell: Bell,
     ending: Arc<AtomicBool>,
-    failed: bool,
+    /// How the journal was when something was last said of it.
+    told: Health,
 }
 
 impl Driver {
@@ -195,17 +196,33 @@ impl Driver {
         }
     }
 
-    /// Says once what has failed.
+    /// Says once what has failed, or that the disk is full or no longer is.
     fn report(&mut self) {
-        if let (Health::Failed, error) = self.writer.health()
-            && !std::mem::replace(&mut self.failed, true)
-        {
-            let shown = self.writer.disk.shown();
-            let error = error.map_or_else(|| "unknown".into(), ToString::to_string);
-            log::error!(
-                "the journal in {shown} has failed: {error}. Writes are refused from now on; what was answered is \
-                 on the disk as far as the disk keeps it. Look at the disk, then start the node again"
-            );
+        let (health, error) = self.writer.health();
+        let told = std::mem::replace(&mut self.told, health);
+        if told == health {
+            return;
+        }
+        let shown = self.writer.disk.shown();
+        match health {
+            Health::Good => log::info!("{shown} has room again: writes are taken"),
+            Health::Full => {
+                let needed = self.writer.base_left() >> 20;
+                log::warn!(
+                    "the disk of {shown} is full, or has not the {needed} MiB left that compaction needs: writes are \
+                     answered 507, deletes are taken, until there is room"
+                );
+            }
+            Health::Exhausted => log::error!(
+                "the disk of {shown} is full: writes and deletes are answered 507 until there is room"
+            ),
+            Health::Failed => {
+                let error = error.map_or_else(|| "unknown".into(), ToString::to_string);
+                log::error!(
+                    "the journal in {shown} has failed: {error}. Writes are refused from now on; what was answered \
+                     is on the disk as far as the disk keeps it. Look at the disk, then start the node again"
+                );
+            }
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Mistakes that can be made on purpose, to see whether the simulation finds them. Outside the tests none is
-//! ever made, and the questions cost nothing.
+//! Mistakes that can be made on purpose, to see whether the simulation finds them: those that are easily made
+//! where something is kept, and some that were. Outside the tests none is ever made, and the questions cost
+//! nothing.
 
 /// A mistake.
 #[cfg_attr(not(test), allow(dead_code))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The log is taken for synced without having been.
     SyncSkipped,
     /// Under `always` the answer does not wait for the sync.
@@ -15,12 +16,18 @@ pub(super) enum Fault {
     FolderNotSynced,
     /// The live set is not synced before the manifest names it.
     BaseNotSynced,
+    /// What the shards brought is taken in any order, and not first what the node keeps of itself.
+    RingsInAnyOrder,
+    /// Nobody steps the writer again when a live set is complete, or the log behind it is durable.
+    CompactionNotWoken,
+    /// What finds no room while a folder is replayed is not looked for again.
+    NoSecondPass,
 }
 
 /// Whether this mistake is to be made.
 #[cfg(not(test))]
 #[inline]
-pub(super) const fn is_planted(_fault: Fault) -> bool {
+pub(crate) const fn is_planted(_fault: Fault) -> bool {
     false
 }
 
@@ -31,12 +38,12 @@ thread_local! {
 
 /// Whether this mistake is to be made.
 #[cfg(test)]
-pub(super) fn is_planted(fault: Fault) -> bool {
+pub(crate) fn is_planted(fault: Fault) -> bool {
     PLANTED.get() == Some(fault)
 }
 
 /// Makes a mistake from now on, in this thread.
 #[cfg(test)]
-pub(super) fn plant(fault: Option<Fault>) {
+pub(crate) fn plant(fault: Option<Fault>) {
     PLANTED.set(fault);
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
@@ -25,8 +25,9 @@ use crate::clock::Version;
 /// The name of the file that is locked by who has the folder.
 pub(super) const LOCK: &str = "lock";
 
-/// Bytes of a segment of the log. The folder takes at most three times the live set and two of them.
-pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// Bytes of a segment of the log. The folder takes at most three times the live set and 128 MiB: two of them,
+/// and what may be left of a live set that is gone.
+pub const SEGMENT_BYTES: u64 = 63 << 20;
 
 /// When an answer may go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +63,17 @@ impl JournalConfig {
     }
 }
 
-/// How far the opening of a folder has come.
+/// How far the opening of a folder has come, and a way to end it.
 #[derive(Debug, Default)]
 pub struct Progress {
     done: AtomicU64,
     total: AtomicU64,
+    stage: AtomicU8,
 }
+
+/// What the opening of a folder is at. At first it reads, and changes nothing.
+const CHANGES: u8 = 1;
+const STOPPED: u8 = 2;
 
 impl Progress {
     /// Bytes that are read, and bytes of the folder; both 0 before they are known.
@@ -75,9 +81,42 @@ impl Progress {
         (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
     }
 
-    pub(super) fn advance(&self, bytes: u64) {
-        self.done.fetch_add(bytes, Ordering::Relaxed);
+    /// Has the opening end without a change to the folder, soon and with some error. False if it is too late:
+    /// all is read, and what is torn is being cut.
+    pub fn stop(&self) -> bool {
+        self.stage
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |at| (at != CHANGES).then_some(STOPPED))
+            .is_ok()
     }
+
+    /// From now on something is changed that must not be left half done.
+    ///
+    /// # Errors
+    /// When it was stopped.
+    pub fn begin_changes(&self) -> Result<(), OpenError> {
+        let begun = self
+            .stage
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |at| (at != STOPPED).then_some(CHANGES));
+        begun.map(drop).map_err(|_| OpenError::io("the folder")(stopped()))
+    }
+
+    /// So many bytes are to be read.
+    pub(super) fn expect(&self, bytes: u64) {
+        self.total.store(bytes, Ordering::Relaxed);
+    }
+
+    /// So many bytes more are read.
+    ///
+    /// # Errors
+    /// When it was stopped.
+    pub(super) fn advance(&self, bytes: u64) -> io::Result<()> {
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+        if self.stage.load(Ordering::Relaxed) == STOPPED { Err(stopped()) } else { Ok(()) }
+    }
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("its reading was stopped")
 }
 
 /// Why a folder is not opened.
@@ -191,6 +230,16 @@ impl fmt::Display for Cut {
 #[derive(Debug)]
 pub struct Folder;
 
+/// A folder that belongs to this process and of which nothing is known but what its manifest says.
+#[derive(Debug)]
+pub struct Taken {
+    disk: Arc<dyn Disk>,
+    lock: Arc<dyn DiskFile>,
+    config: JournalConfig,
+    manifest: Manifest,
+    keys: Keys,
+}
+
 /// A folder that belongs to this process and of which all is known to be good.
 #[derive(Debug)]
 pub struct Opened {
@@ -219,11 +268,28 @@ impl Folder {
     /// # Errors
     /// When it may not be used; it is unchanged then.
     pub fn open(location: &Path, config: &JournalConfig) -> Result<Opened, OpenError> {
+        Folder::take(location, config)?.open()
+    }
+
+    /// Takes the folder at a path, which is made if need be, and looks at nothing but its manifest: whatever it
+    /// is refused for without reading it is known then.
+    ///
+    /// # Errors
+    /// When it may not be used; it is unchanged then.
+    pub fn take(location: &Path, config: &JournalConfig) -> Result<Taken, OpenError> {
         let disk = FolderOnDisk::make(location).map_err(OpenError::io(location.display().to_string()))?;
-        Folder::open_on(Arc::new(disk), config)
+        Folder::take_on(Arc::new(disk), config)
     }
 
     pub(super) fn open_on(disk: Arc<dyn Disk>, config: &JournalConfig) -> Result<Opened, OpenError> {
+        Folder::take_on(disk, config)?.open()
+    }
+
+    /// Takes a folder on any disk.
+    ///
+    /// # Errors
+    /// When it may not be used; it is unchanged then.
+    pub fn take_on(disk: Arc<dyn Disk>, config: &JournalConfig) -> Result<Taken, OpenError> {
         let shown = disk.shown();
         let lock =
             disk.lock(LOCK).map_err(OpenError::io(format!("{shown}/{LOCK}")))?.ok_or(OpenError::Taken)?;
@@ -245,7 +311,18 @@ impl Folder {
             (None, false) => Keys::default(),
             (Some(key), true) => manifest.unwrap_keys(key).map_err(|_| OpenError::WrongKey)?,
         };
-        Contents::find(&*disk, &manifest)?.judge(disk, lock, config, manifest, keys)
+        Ok(Taken { disk, lock, config: config.clone(), manifest, keys })
+    }
+}
+
+impl Taken {
+    /// Reads all of it, cuts a torn tail, refuses damage.
+    ///
+    /// # Errors
+    /// When it may not be used; it is unchanged then.
+    pub fn open(self) -> Result<Opened, OpenError> {
+        let Taken { disk, lock, config, manifest, keys } = self;
+        Contents::find(&*disk, &manifest)?.judge(disk, lock, &config, manifest, keys)
     }
 }
 
@@ -316,12 +393,13 @@ impl Contents {
         keys: Keys,
     ) -> Result<Opened, OpenError> {
         let files: Vec<Found> = self.parts.iter().chain(&self.segments).cloned().collect();
-        config.progress.total.store(files.iter().map(|found| found.length).sum(), Ordering::Relaxed);
+        config.progress.expect(files.iter().map(|found| found.length).sum());
         let checked = check_all(&files, &keys, config.threads, &config.progress)?;
         let pairs: Vec<(&Found, &Checked)> = files.iter().zip(&checked).collect();
         let (base, log) = pairs.split_at(self.parts.len());
         judge_base(&manifest, base)?;
         let verdict = judge_log(&manifest, log)?;
+        config.progress.begin_changes()?;
         let cut = self.settle(&*disk, log, &verdict)?;
         let mut ledger = BTreeMap::new();
         let (mut version_max, mut records) = (manifest.version_max, 0);

@@ -94,12 +94,17 @@ mod writer_tests;
 
 pub use disk::{Disk, DiskFile, FolderOnDisk};
 pub use driver::Journal;
-pub use folder::{Cut, Folder, JournalConfig, OpenError, Opened, Progress, SEGMENT_BYTES, Sync};
+#[cfg(test)]
+pub(crate) use fault::plant;
+pub(crate) use fault::{Fault, is_planted};
+pub use folder::{Cut, Folder, JournalConfig, OpenError, Opened, Progress, SEGMENT_BYTES, Sync, Taken};
 pub use offline::{FileRecovery, Recovery, append_offline, recover, rekey};
 pub use output::{SnapshotReader, SnapshotWriter};
 pub use record::{ListChange, Malformed, NodeChanges, NodeRecord, Put, PutList, Record};
 pub use replay::Replay;
 pub use seal::MasterKey;
-pub use tap::{Health, Marks, RING_BYTES, Source, Tap, connect};
 #[cfg(test)]
-pub(crate) use testing::Handed;
+pub(crate) use simulated_disk::{Crash, Random, SimulatedDisk};
+pub use tap::{Health, Marks, RING_BYTES, Refusal, Source, Tap, VALUE_BYTES_IN_FLIGHT, connect};
+#[cfg(test)]
+pub(crate) use testing::{Handed, SteppedWriter, is_disk_full, live_set_bytes, open_on};

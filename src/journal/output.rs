@@ -178,11 +178,15 @@ pub struct SnapshotReader {
 }
 
 impl SnapshotReader {
-    /// Reads a snapshot once.
+    /// Reads a snapshot once, and says how far that has come.
     ///
     /// # Errors
     /// When it is not there, damaged or incomplete, or sealed with another key.
-    pub fn open(path: &Path, key: Option<&MasterKey>) -> Result<SnapshotReader, OpenError> {
+    pub fn open(
+        path: &Path,
+        key: Option<&MasterKey>,
+        progress: &Progress,
+    ) -> Result<SnapshotReader, OpenError> {
         let shown = path.display().to_string();
         let (folder, name) = split(path).map_err(OpenError::io(shown.as_str()))?;
         let disk = FolderOnDisk::open(&folder).map_err(OpenError::io(shown.as_str()))?;
@@ -201,7 +205,8 @@ impl SnapshotReader {
                 Keys::of_one(seal.folder_key, key)
             }
         };
-        let checked = check_all(std::slice::from_ref(&found), &keys, 1, &Progress::default())?;
+        progress.expect(found.length);
+        let checked = check_all(std::slice::from_ref(&found), &keys, 1, progress)?;
         let checked = &checked[0];
         if let Some(bad) = checked.bad {
             return Err(OpenError::damaged(&shown, bad.offset, bad.what));

@@ -342,10 +342,15 @@ impl NodeRecord {
         self.0.is_empty()
     }
 
+    /// Its changes.
+    pub fn changes(&self) -> NodeChanges<'_> {
+        NodeChanges(&self.0)
+    }
+
     /// The record.
     pub fn record(&self) -> Record<'_> {
         debug_assert!(!self.is_empty());
-        Record::Node(NodeChanges(&self.0))
+        Record::Node(self.changes())
     }
 }
 

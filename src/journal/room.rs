@@ -1,12 +1,13 @@
 //! Room for the log: the segment that is written, and the one after it, which is made ahead.
 //!
-//! A full disk shows when the next segment cannot be made: while the present one still has half its room for
-//! what makes room, deletes and the like.
+//! A full disk shows when the next segment cannot be made, and that leaves free what a new live set would take:
+//! so there is always room to compact, and the present segment has half its room for what makes room, deletes
+//! and the like. When that comes to its end they may have what was left free; then they are refused too.
 
 use std::io;
 use std::sync::Arc;
 
-use super::chore::{Chore, place_next};
+use super::chore::{Chore, Room, place_next};
 use super::disk::{DiskFile, is_full};
 use super::files::Begun;
 use super::segment::FILE_HEAD_BYTES;
@@ -81,8 +82,8 @@ impl Writer {
             Next::Absent if self.may_grow() || self.blocked && self.compaction.is_gathering() => {}
             Next::Refused(at) if now.unix_ms >= *at => {}
             Next::Short(begun, room, at) if now.unix_ms >= *at => {
-                let chore = Chore::Grow { file: begun.file.clone(), room: self.segment_bytes };
-                let room = *room;
+                let (file, from, room) = (begun.file.clone(), *room, *room);
+                let chore = Chore::Grow { file, from, room: self.room_wanted() };
                 if let Next::Short(begun, ..) = std::mem::replace(&mut self.next, Next::Absent) {
                     self.next = Next::Short(begun, room, now.unix_ms + FULL_RETRY_MS);
                 }
@@ -92,12 +93,30 @@ impl Writer {
             _ => return,
         }
         self.next = Next::Asked;
-        self.give_out(Chore::Prepare {
-            number: self.log.number + 1,
-            keys: self.keys.clone(),
-            room: self.segment_bytes,
-            room_min: 4 * self.group_bytes,
-        });
+        let (number, keys) = (self.log.number + 1, self.keys.clone());
+        let mut room = self.room_wanted();
+        if self.health >= Health::Full && self.log_left() < self.segment_bytes / 4 {
+            room = Room { bytes: (room.bytes / 4).max(room.bytes_min), spare: 0, ..room };
+        }
+        self.give_out(Chore::Prepare { number, keys, room });
+    }
+
+    fn room_wanted(&self) -> Room {
+        Room { bytes: self.segment_bytes, bytes_min: 4 * self.group_bytes, spare: self.base_left() }
+    }
+
+    /// Bytes that the segment still takes.
+    pub(super) fn log_left(&self) -> u64 {
+        self.log.room.saturating_sub(self.log.offset)
+    }
+
+    /// Gives back what the segment has not used, for the next one and a new live set to take: a disk that is
+    /// full of what is not needed any more is emptied so. Without it nothing more fits into the segment.
+    pub(super) fn give_back_room(&mut self, now: Now) -> io::Result<()> {
+        self.log.file.truncate(self.log.offset)?;
+        self.log.room = self.log.offset;
+        self.next = Next::Refused(now.unix_ms);
+        Ok(())
     }
 
     /// What has come of making the next segment.
@@ -132,13 +151,19 @@ impl Writer {
         self.older.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.log.offset
     }
 
-    /// Full when the next segment cannot be had as it should and this one is half used.
+    /// Full when the next segment cannot be had as it should and this one is half used; exhausted when there
+    /// is none at all and what is left of this one is for what the rings hold.
     pub(super) fn health_now(&self) -> Health {
-        let is_refused = matches!(self.next, Next::Refused(_) | Next::Short(..))
-            // While it is tried again, it stays as it was.
-            || matches!(self.next, Next::Asked) && self.health == Health::Full;
+        // While it is tried again, it stays as it was.
+        let is_asked = matches!(self.next, Next::Asked) && self.health >= Health::Full;
+        let is_refused = matches!(self.next, Next::Refused(_)) || is_asked;
         let is_half_used = self.log.offset > self.log.room / 2 || self.log.room < self.segment_bytes;
-        if self.stalled_until_ms.is_some() || is_refused && is_half_used {
+        if self.stalled_until_ms.is_some()
+            || is_refused && self.log_left() < 3 * self.group_bytes
+            || is_asked && self.health == Health::Exhausted
+        {
+            Health::Exhausted
+        } else if is_half_used && (is_refused || matches!(self.next, Next::Short(..))) {
             Health::Full
         } else {
             Health::Good

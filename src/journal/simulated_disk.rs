@@ -13,10 +13,10 @@ const SECTOR_BYTES: usize = 512;
 
 /// Numbers that look random and repeat: SplitMix64.
 #[derive(Debug)]
-pub(super) struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,11 +24,11 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    pub(super) fn one_in(&mut self, count: u64) -> bool {
+    pub(crate) fn one_in(&mut self, count: u64) -> bool {
         self.below(count) == 0
     }
 }
@@ -75,7 +75,7 @@ struct State {
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub(super) struct SimulatedDisk(Arc<Mutex<State>>);
+pub(crate) struct SimulatedDisk(Arc<Mutex<State>>);
 
 /// A file on it. The lock is one too, and gives the folder free when it is dropped.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ struct Lock(SimulatedDisk);
 
 /// How a process ends that does not end by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Crash {
+pub(crate) enum Crash {
     /// The process is killed; the system goes on.
     Process,
     /// The machine loses its power.
@@ -97,7 +97,7 @@ pub(super) enum Crash {
 }
 
 impl SimulatedDisk {
-    pub(super) fn new(seed: u64) -> SimulatedDisk {
+    pub(crate) fn new(seed: u64) -> SimulatedDisk {
         SimulatedDisk(Arc::new(Mutex::new(State {
             random: Random(seed),
             files: BTreeMap::new(),
@@ -118,29 +118,29 @@ impl SimulatedDisk {
     }
 
     /// How many bytes it holds in all.
-    pub(super) fn set_capacity(&self, bytes: u64) {
+    pub(crate) fn set_capacity(&self, bytes: u64) {
         self.state().capacity = bytes;
     }
 
-    pub(super) fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.state().used()
     }
 
     /// It is taken away after so many more calls.
-    pub(super) fn take_away_after(&self, calls: Option<u64>) {
+    pub(crate) fn take_away_after(&self, calls: Option<u64>) {
         self.state().calls_left = calls;
     }
 
-    pub(super) fn is_taken_away(&self) -> bool {
+    pub(crate) fn is_taken_away(&self) -> bool {
         self.state().calls_left == Some(0)
     }
 
     /// One sync in so many fails.
-    pub(super) fn fail_syncs(&self, one_in: Option<u64>) {
+    pub(crate) fn fail_syncs(&self, one_in: Option<u64>) {
         self.state().sync_fails = one_in;
     }
 
-    pub(super) fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.state().has_failed
     }
 
@@ -186,7 +186,7 @@ impl SimulatedDisk {
     }
 
     /// The process is gone, and with the power whatever the disk chooses to lose.
-    pub(super) fn crash(&self, crash: Crash) {
+    pub(crate) fn crash(&self, crash: Crash) {
         let mut state = self.state();
         state.locked = false;
         state.calls_left = None;
@@ -321,6 +321,11 @@ impl Disk for SimulatedDisk {
         state.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
         state.name_changes.push(NameChange::Remove(name.into()));
         Ok(())
+    }
+
+    fn available(&self) -> io::Result<u64> {
+        let state = self.state();
+        Ok(state.capacity.saturating_sub(state.used()))
     }
 
     fn sync_folder(&self) -> io::Result<()> {

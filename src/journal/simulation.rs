@@ -237,7 +237,7 @@ impl Simulation {
         let may = match shard.tap.health() {
             Health::Good => true,
             Health::Full => removes,
-            Health::Failed => false,
+            Health::Exhausted | Health::Failed => false,
         };
         if owner(&key, count) != at || shard.tap.is_congested() || !may {
             return;

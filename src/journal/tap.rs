@@ -20,6 +20,10 @@ pub const RING_BYTES: usize = 1 << 20;
 /// Values beside the ring.
 const RING_VALUES: usize = 256;
 
+/// Bytes of values beside the ring that the writer has not taken, before the shard is congested. They stay
+/// in memory until they are written, whatever has become of their keys.
+pub const VALUE_BYTES_IN_FLIGHT: u64 = 8 << 20;
+
 /// What a buffer for the exception keeps of its room.
 const LATE_BYTES_KEPT: usize = 64 * 1_024;
 
@@ -44,16 +48,18 @@ pub(super) enum Frame {
     BaseEnds = 5,
 }
 
-/// How the journal is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How the journal is, from good to bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Health {
     /// It takes what comes.
     Good = 0,
     /// The disk is full: only what makes room is taken.
     Full = 1,
+    /// It is so full that not even that is.
+    Exhausted = 2,
     /// The disk has failed. Nothing is acknowledged any more.
-    Failed = 2,
+    Failed = 3,
 }
 
 /// What the writer tells a shard, and what the shard tells the writer beside its stream: a cache line for
@@ -74,16 +80,32 @@ struct Down {
     held: AtomicBool,
     /// The newest live set that is asked for.
     base: AtomicU64,
+    /// The newest one that is in the place of all before it.
+    base_kept: AtomicU64,
+    /// Bytes of values beside the ring that were taken.
+    value_bytes: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(128))]
 struct Up {
     /// The rings did not take all; the shard has to be woken when they have room.
     late: AtomicBool,
+    /// The shard holds less than what is kept says.
+    asks_base: AtomicBool,
     /// What the live set of this shard would take in its encoded form, roughly.
     live_bytes: AtomicU64,
 }
+
+impl Default for Up {
+    fn default() -> Up {
+        let (late, asks_base) = (AtomicBool::new(false), AtomicBool::new(false));
+        Up { late, asks_base, live_bytes: AtomicU64::new(UNKNOWN) }
+    }
+}
+
+/// What a shard that has not said it yet holds.
+const UNKNOWN: u64 = u64::MAX;
 
 /// A shard's end.
 #[derive(Debug)]
@@ -93,6 +115,10 @@ pub struct Tap {
     /// What the rings did not take.
     late_frames: VecDeque<u8>,
     late_values: VecDeque<Large>,
+    /// Bytes of all values that went beside the ring.
+    value_bytes: u64,
+    /// The writer knows that it has to wake this shard.
+    is_awaited: bool,
     appended: u64,
     marks: Arc<Marks>,
     writer: Arc<Doorbell>,
@@ -105,6 +131,8 @@ pub struct Tap {
 pub struct Source {
     /// Bytes that were taken so far.
     consumed: u64,
+    /// Bytes of values that were.
+    value_bytes: u64,
     frames: Consumer<u8>,
     values: Consumer<Large>,
     /// The beginning of a frame.
@@ -132,13 +160,15 @@ pub fn connect(writer: Arc<Doorbell>) -> (Tap, Source) {
         values: values_in,
         late_frames: VecDeque::new(),
         late_values: VecDeque::new(),
+        value_bytes: 0,
+        is_awaited: false,
         appended: 0,
         marks: marks.clone(),
         writer,
         unrung: false,
         scratch: Vec::with_capacity(HEAD_BYTES_MAX),
     };
-    (tap, Source { consumed: 0, frames, values, partial: Vec::new(), marks })
+    (tap, Source { consumed: 0, value_bytes: 0, frames, values, partial: Vec::new(), marks })
 }
 
 impl Tap {
@@ -170,7 +200,7 @@ impl Tap {
     /// catch up with the changes. When that ends the shard's reactor is woken.
     #[inline]
     pub fn is_congested(&self) -> bool {
-        self.is_late() || self.marks.down.held.load(Ordering::Acquire)
+        self.is_behind() || self.marks.down.held.load(Ordering::Acquire)
     }
 
     /// The number of the newest live set that is asked for; 0 before the first.
@@ -197,21 +227,34 @@ impl Tap {
         self.frame(Frame::BaseEnds, 0);
     }
 
+    /// Asks for a live set, because this shard holds less than what is kept says: it was brought back with
+    /// less memory.
+    pub fn ask_base(&mut self) {
+        self.marks.up.asks_base.store(true, Ordering::Release);
+        self.unrung = true;
+    }
+
+    /// The number of the newest live set that is in the place of everything before it; 0 before the first.
+    pub fn base_kept(&self) -> u64 {
+        self.marks.down.base_kept.load(Ordering::Acquire)
+    }
+
     /// Bytes that the ring takes now.
     pub fn room(&self) -> usize {
         if self.is_late() { 0 } else { self.frames.slots() }
     }
 
-    /// Whether the ring takes so many bytes now. If not, the shard's reactor is woken when the writer has
-    /// taken something from it.
+    /// Whether the ring takes so many bytes now, and further values beside it. If not, the shard's reactor is
+    /// woken when the writer has taken something from it.
     pub fn has_room(&mut self, bytes: usize) -> bool {
-        if self.room() < bytes {
-            self.marks.up.late.store(true, Ordering::Relaxed);
-            fence(Ordering::SeqCst);
+        let has_room =
+            |tap: &Tap| tap.room() >= bytes && tap.value_bytes_in_flight() <= VALUE_BYTES_IN_FLIGHT / 2;
+        if !has_room(self) {
+            self.await_writer(true);
         }
-        let has_room = self.room() >= bytes;
+        let has_room = has_room(self);
         if has_room {
-            self.marks.up.late.store(false, Ordering::Relaxed);
+            self.await_writer(false);
         }
         has_room
     }
@@ -227,7 +270,7 @@ impl Tap {
     /// Once or twice a turn, and again between [`Doorbell::announce_sleep`] and sleep: brings on what is
     /// late, and wakes the writer if there is something for it.
     pub fn flush(&mut self) {
-        if self.is_late() {
+        if self.is_awaited || self.is_late() {
             self.bring_on();
         }
         if std::mem::take(&mut self.unrung) {
@@ -237,6 +280,24 @@ impl Tap {
 
     fn is_late(&self) -> bool {
         !self.late_frames.is_empty() || !self.late_values.is_empty()
+    }
+
+    fn is_behind(&self) -> bool {
+        self.is_late() || self.value_bytes_in_flight() > VALUE_BYTES_IN_FLIGHT
+    }
+
+    fn value_bytes_in_flight(&self) -> u64 {
+        self.value_bytes - self.marks.down.value_bytes.load(Ordering::Acquire)
+    }
+
+    /// Has the writer wake this shard when it has taken something, or no longer. Whichever of the two looks
+    /// last sees the other: the writer this, or the shard, which looks once more, what was taken.
+    fn await_writer(&mut self, is_awaited: bool) {
+        self.is_awaited = is_awaited;
+        self.marks.up.late.store(is_awaited, Ordering::Relaxed);
+        if is_awaited {
+            fence(Ordering::SeqCst);
+        }
     }
 
     fn push(&mut self, record: &Record<'_>, plain: Frame, with_value: Frame) {
@@ -283,22 +344,21 @@ impl Tap {
 
     /// Mostly a value is in its ring before its frame is. If not, the writer leaves the frame until it is.
     fn value(&mut self, large: Large) {
+        self.value_bytes += large.len() as u64;
         self.late_values.push_back(large);
         self.bring_on();
     }
 
-    /// Pushes what is late. If something stays, the writer knows that it has to wake this shard: whichever
-    /// of the two looks last sees the other, the writer the mark or the shard the room.
+    /// Pushes what is late. If something stays, the writer knows that it has to wake this shard.
     #[cold]
     fn bring_on(&mut self) {
         self.push_late();
-        if self.is_late() {
-            self.marks.up.late.store(true, Ordering::Relaxed);
-            fence(Ordering::SeqCst);
+        if self.is_behind() {
+            self.await_writer(true);
             self.push_late();
         }
-        if !self.is_late() {
-            self.marks.up.late.store(false, Ordering::Relaxed);
+        if self.is_awaited && !self.is_behind() {
+            self.await_writer(false);
         }
     }
 
@@ -362,9 +422,9 @@ impl Source {
             while let Some((frame, body, behind)) = split_frame(rest).filter(|_| goes_on && is_before(rest)) {
                 let value = match frame.has_value() {
                     false => None,
-                    true => match self.values.pop() {
-                        Ok(value) => Some(value),
-                        Err(_) => {
+                    true => match pop(&mut self.values, &mut self.value_bytes, &self.marks) {
+                        Some(value) => Some(value),
+                        None => {
                             goes_on = false;
                             break;
                         }
@@ -411,9 +471,9 @@ impl Source {
         let Some((frame, body, _)) = split_frame(&self.partial) else { return false };
         let value = match frame.has_value() {
             false => None,
-            true => match self.values.pop() {
-                Ok(value) => Some(value),
-                Err(_) => return false,
+            true => match pop(&mut self.values, &mut self.value_bytes, &self.marks) {
+                Some(value) => Some(value),
+                None => return false,
             },
         };
         let goes_on = take(frame, body, value);
@@ -435,9 +495,20 @@ impl Source {
         self.marks.up.late.load(Ordering::Relaxed)
     }
 
-    /// What the shard last said of its live set.
-    pub(super) fn live_bytes(&self) -> u64 {
-        self.marks.up.live_bytes.load(Ordering::Relaxed)
+    /// What the shard last said of its live set, if it has.
+    pub(super) fn live_bytes(&self) -> Option<u64> {
+        Some(self.marks.up.live_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes != UNKNOWN)
+    }
+
+    /// Whether the shard asks for a live set.
+    pub(super) fn asks_base(&self) -> bool {
+        self.marks.up.asks_base.load(Ordering::Acquire)
+    }
+
+    /// The live set of this number is in the place of everything before it.
+    pub(super) fn keep_base(&self, number: u64) {
+        self.marks.up.asks_base.store(false, Ordering::Relaxed);
+        self.marks.down.base_kept.store(number, Ordering::Release);
     }
 
     /// So many records are kept.
@@ -456,6 +527,14 @@ impl Source {
     pub(super) fn want_base(&self, number: u64) {
         self.marks.down.base.store(number, Ordering::Release);
     }
+}
+
+/// The next value beside the ring.
+fn pop(values: &mut Consumer<Large>, taken_bytes: &mut u64, marks: &Marks) -> Option<Large> {
+    let value = values.pop().ok()?;
+    *taken_bytes += value.len() as u64;
+    marks.down.value_bytes.store(*taken_bytes, Ordering::Release);
+    Some(value)
 }
 
 /// The first frame in `bytes` if it is complete: its kind, its body, and what is behind it.
@@ -493,11 +572,31 @@ impl Frame {
     }
 }
 
+/// Why the journal does not take a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The disk is full.
+    Full,
+    /// The disk has failed.
+    Failed,
+}
+
 impl Health {
+    /// Why something is not to be done that has to be kept. What makes room is taken for longer.
+    pub fn refuses(self, makes_room: bool) -> Option<Refusal> {
+        match self {
+            Health::Good => None,
+            Health::Full if makes_room => None,
+            Health::Full | Health::Exhausted => Some(Refusal::Full),
+            Health::Failed => Some(Refusal::Failed),
+        }
+    }
+
     fn of(byte: u8) -> Health {
         match byte {
             0 => Health::Good,
             1 => Health::Full,
+            2 => Health::Exhausted,
             _ => Health::Failed,
         }
     }

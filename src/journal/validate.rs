@@ -140,7 +140,7 @@ fn check(found: &Found, keys: &Keys, progress: &Progress) -> Result<Checked, Not
                 checked.closed = head.closes;
                 checked.node.append(&mut node);
                 checked.records += std::mem::take(&mut records);
-                progress.advance(scan.offset() - checked.end);
+                progress.advance(scan.offset() - checked.end).map_err(NotRead::Io)?;
                 checked.end = scan.offset();
             }
             Event::End => break None,
@@ -151,7 +151,7 @@ fn check(found: &Found, keys: &Keys, progress: &Progress) -> Result<Checked, Not
         scan.heads_from(bad.group, |_, head| checked.synced = checked.synced.max(head.synced))
             .map_err(NotRead::Io)?;
     }
-    progress.advance(found.length.saturating_sub(checked.end));
+    progress.advance(found.length.saturating_sub(checked.end)).map_err(NotRead::Io)?;
     checked.bad = bad;
     Ok(checked)
 }

@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::base::Compaction;
-use super::chore::{Chore, Done, place_next};
+use super::chore::{Chore, Done, Room, place_next};
 use super::disk::{Disk, DiskFile, is_full, write_all};
 use super::fault::{Fault, is_planted};
 use super::files::Begun;
@@ -135,8 +135,8 @@ impl Writer {
         let Opened { disk, lock, config, mut manifest, keys, sequence, segment, log: older, .. } = opened;
         let number = segment + 1;
         let group_bytes = GROUP_BYTES.min(config.segment_bytes / 8);
-        let (room, room_min) = (config.segment_bytes, 4 * group_bytes);
-        let prepare = Chore::Prepare { number, keys: keys.clone(), room, room_min };
+        let room = Room { bytes: config.segment_bytes, bytes_min: 4 * group_bytes, spare: 0 };
+        let prepare = Chore::Prepare { number, keys: keys.clone(), room };
         let Done::Prepared(prepared) = prepare.run(&*disk) else { unreachable!("what was asked") };
         let (Begun { file, mark, sealer }, room) = prepared?;
         place_next(&*disk, number)?;
@@ -240,7 +240,7 @@ impl Writer {
         self.sync_if_due(now)?;
         self.prepare_next(now);
         // Nobody may be left to wake it for what is durable already.
-        Ok(moved || self.compacts_on())
+        Ok(moved || self.compacts_on() && !is_planted(Fault::CompactionNotWoken))
     }
 
     /// Takes from the rings what fits into a group.
@@ -268,9 +268,10 @@ impl Writer {
         } = self;
         let (count, group_bytes) = (sources.len(), *group_bytes);
         let mut taken = false;
-        let first = self.first.clamp(1, count.max(1));
-        for at in (0..1).chain(first..count).chain(1..first) {
-            if at > 0 && !sources[0].is_taken(marks[0]) {
+        let in_front = if is_planted(Fault::RingsInAnyOrder) { 0 } else { 1 };
+        let first = self.first.clamp(in_front, count.max(1));
+        for at in (0..in_front).chain(first..count).chain(in_front..first) {
+            if at > 0 && in_front > 0 && !sources[0].is_taken(marks[0]) {
                 break;
             }
             let counts = &mut counts[at];
@@ -558,7 +559,7 @@ impl Writer {
             Health::Failed => {
                 Err(self.failure.take().unwrap_or_else(|| io::Error::other("the journal has failed")))
             }
-            Health::Good | Health::Full => Ok(()),
+            Health::Good | Health::Full | Health::Exhausted => Ok(()),
         }
     }
 

@@ -1,17 +1,20 @@
-//! The writer step by step: what is kept before what, and that it goes on while nobody wakes it.
+//! The writer step by step: what is kept before what, that it goes on while nobody wakes it, and what it makes
+//! of a disk that is nearly full.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::chore::Chore;
 use super::folder::{Folder, JournalConfig, Sync};
-use super::record::NodeRecord;
+use super::record::{NodeRecord, Record};
+use super::segment::FILE_HEAD_BYTES;
 use super::simulated_disk::{Crash, SimulatedDisk};
-use super::tap::{Tap, connect};
+use super::tap::{Health, RING_BYTES, Tap, connect};
 use super::tests::put;
 use super::writer::Writer;
 use crate::clock::Now;
 use crate::doorbell::Doorbell;
-use crate::op::Payload;
+use crate::op::{Large, Namespace, Payload};
 
 const NOW: Now = Now::from_unix_ms(1_000_000);
 
@@ -99,4 +102,223 @@ fn a_compaction_comes_to_its_end_though_nobody_writes_any_more() {
         let opened = Folder::open_on(Arc::new(disk.clone()), &config(sync)).expect("a good folder");
         assert_eq!(opened.manifest.generation, begun, "{sync:?}");
     }
+}
+
+/// One shard, its writer, and a clock that goes on.
+struct Bench {
+    disk: SimulatedDisk,
+    tap: Tap,
+    writer: Writer,
+    now_ms: u64,
+    live: BTreeMap<u32, Large>,
+    walk: Option<Vec<u32>>,
+    begun: u64,
+    segment_bytes: u64,
+    used_max: u64,
+}
+
+impl Bench {
+    fn start(segment_bytes: u64, capacity: u64) -> Bench {
+        let disk = SimulatedDisk::new(1);
+        disk.set_capacity(capacity);
+        let config = JournalConfig { segment_bytes, threads: 1, ..JournalConfig::new(Sync::Everysec) };
+        let (mut taps, writer) = start(&disk, &config, 1);
+        let tap = taps.pop().expect("one");
+        let (now_ms, live) = (NOW.unix_ms, BTreeMap::new());
+        Bench { disk, tap, writer, now_ms, live, walk: None, begun: 0, segment_bytes, used_max: 0 }
+    }
+
+    fn health(&self) -> Health {
+        self.tap.health()
+    }
+
+    fn put(&mut self, key: u32, value: &Large) {
+        self.tap.append(&put(&key.to_le_bytes(), 1, Payload::Large(value)));
+        self.live.insert(key, value.clone());
+    }
+
+    fn remove(&mut self, key: u32) {
+        self.tap.append(&Record::Remove { namespace: Namespace::KV, key: &key.to_le_bytes() });
+        self.live.remove(&key);
+    }
+
+    fn live_bytes(&self) -> u64 {
+        self.live.values().map(|value| value.len() as u64 + 28).sum()
+    }
+
+    /// What a reactor does in a turn, then a step of the writer with its chores.
+    fn turn(&mut self) -> bool {
+        self.now_ms += 20;
+        if self.tap.base_wanted() > self.begun {
+            self.begun = self.tap.begin_base();
+            self.walk = Some(self.live.keys().copied().collect());
+        }
+        while let Some(walk) = &mut self.walk
+            && self.tap.has_room(RING_BYTES / 2)
+        {
+            match walk.pop() {
+                None => {
+                    self.tap.end_base();
+                    self.walk = None;
+                }
+                Some(key) => {
+                    if let Some(value) = self.live.get(&key) {
+                        self.tap.append_base(&put(&key.to_le_bytes(), 1, Payload::Large(value)));
+                    }
+                }
+            }
+        }
+        self.tap.report_live_bytes(self.live_bytes());
+        self.tap.flush();
+        let now = Now::from_unix_ms(self.now_ms);
+        let again = self.writer.step(now).again;
+        self.used_max = self.used_max.max(self.disk.used());
+        for chore in self.writer.take_chores().collect::<Vec<_>>() {
+            let done = chore.run(&self.disk);
+            self.used_max = self.used_max.max(self.disk.used());
+            self.writer.done(done, now);
+        }
+        again
+    }
+
+    /// Turns for some seconds, in which everything comes to rest.
+    fn rest(&mut self) {
+        for _ in 0..1_000 {
+            self.turn();
+        }
+        assert_eq!(self.tap.kept(), self.tap.appended());
+    }
+
+    fn bound(&self) -> u64 {
+        let heads = 4 * FILE_HEAD_BYTES as u64 + self.disk.bytes("manifest").len() as u64 * 3;
+        3 * self.live_bytes() + 2 * self.segment_bytes + self.segment_bytes / 64 + heads
+    }
+}
+
+#[test]
+fn values_beside_the_rings_do_not_take_the_folder_over_its_bound() {
+    let mut bench = Bench::start(32 << 20, u64::MAX);
+    let value = Large::copy_of(&[7; 400_000]);
+    (0..20).for_each(|key| bench.put(key, &value));
+    for turn in 0..600 {
+        // Far more than the disk takes: what is in flight ends it.
+        for key in 0..20 {
+            if !bench.tap.is_congested() {
+                bench.put(key, &value);
+            }
+        }
+        bench.turn();
+        assert!(bench.used_max <= bench.bound(), "turn {turn}: {} over {}", bench.used_max, bench.bound());
+    }
+    assert!(bench.writer.manifest.generation > 3, "{} compactions", bench.writer.manifest.generation);
+    bench.rest();
+    assert!(!bench.tap.is_congested());
+}
+
+#[test]
+fn nothing_is_left_of_a_live_set_that_is_gone() {
+    let mut bench = Bench::start(1 << 20, u64::MAX);
+    let value = Large::copy_of(&[7; 40_000]);
+    for round in 0..3 {
+        for key in 0..100 {
+            bench.put(key, &value);
+            bench.turn();
+        }
+        bench.rest();
+        assert!(bench.disk.used() > bench.live_bytes());
+        for key in 0..100 {
+            bench.remove(key);
+            bench.turn();
+        }
+        bench.rest();
+        assert_eq!(bench.live_bytes(), 0);
+        assert!(bench.disk.used() <= bench.bound(), "round {round}: {}", bench.disk.used());
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_of_what_was_deleted_heals_by_itself() {
+    for kept in [0, 10, 30] {
+        let mut bench = Bench::start(1 << 20, 7 << 20);
+        let value = Large::copy_of(&[7; 40_000]);
+        let mut keys = 0;
+        while bench.health() == Health::Good {
+            assert!(keys < 1_000, "the disk is never full");
+            bench.put(keys, &value);
+            keys += 1;
+            bench.rest();
+        }
+        assert_eq!(bench.health(), Health::Full);
+        (kept..keys).for_each(|key| bench.remove(key));
+        bench.rest();
+        assert_eq!(bench.health(), Health::Good, "with {kept} of {keys} values left");
+        bench.put(keys, &value);
+        bench.rest();
+    }
+}
+
+#[test]
+fn a_disk_without_a_byte_left_is_emptied_by_deletes() {
+    let mut bench = Bench::start(8 << 20, u64::MAX);
+    let value = Large::copy_of(&[7; 100_000]);
+    (0..50).for_each(|key| bench.put(key, &value));
+    bench.rest();
+    bench.disk.set_capacity(bench.disk.used());
+    let mut keys = 50;
+    while bench.health() == Health::Good {
+        assert!(keys < 1_000, "the disk is never full");
+        bench.put(keys, &value);
+        keys += 1;
+        bench.rest();
+    }
+    // Somebody else takes what is given back.
+    bench.disk.set_capacity(bench.disk.used());
+    (0..keys).for_each(|key| bench.remove(key));
+    bench.rest();
+    assert!(bench.writer.manifest.generation > 0, "no live set was written down");
+    assert!(bench.disk.used() < 16 << 20, "{} bytes", bench.disk.used());
+    bench.put(keys, &value);
+    bench.rest();
+    assert_eq!(bench.health(), Health::Good);
+}
+
+#[test]
+fn deletes_are_refused_before_they_would_wait_for_room() {
+    let mut bench = Bench::start(1 << 20, 3 << 20);
+    let value = Large::copy_of(&[7; 20_000]);
+    // Live as they are, so that no compaction helps.
+    let mut key = 0;
+    let mut removed = 0;
+    while bench.health() < Health::Exhausted {
+        assert!(key < 1_000 && removed < 1_000_000, "the disk is never full");
+        match bench.health() {
+            Health::Good => {
+                bench.put(key, &value);
+                key += 1;
+            }
+            _ => {
+                (0..500).for_each(|_| bench.remove(u32::MAX));
+                removed += 500;
+            }
+        }
+        bench.turn();
+    }
+    assert!(removed > 0);
+    bench.rest();
+    assert_eq!(bench.health(), Health::Exhausted, "everything that was taken is kept, and no more is");
+    bench.disk.set_capacity(u64::MAX);
+    bench.rest();
+    assert_eq!(bench.health(), Health::Good);
+}
+
+#[test]
+fn a_shard_that_came_back_with_less_is_written_down_anew() {
+    let mut bench = Bench::start(1 << 20, u64::MAX);
+    let value = Large::copy_of(&[7; 4_000]);
+    (0..20).for_each(|key| bench.put(key, &value));
+    bench.rest();
+    assert_eq!((bench.tap.base_wanted(), bench.tap.base_kept()), (0, 0), "too little for a compaction");
+    bench.tap.ask_base();
+    bench.rest();
+    assert_eq!((bench.tap.base_wanted(), bench.tap.base_kept()), (1, 1), "one, and no more");
 }

@@ -1,7 +1,7 @@
-//! What the main thread and a running reactor say to each other: settings that have changed, and that
-//! the loop turns.
+//! What the main thread and a running reactor say to each other: settings that have changed, what an earlier
+//! run has left, and that the loop turns.
 //!
-//! Settings come through a channel that the reactor looks into only when it was woken, so a turn that was
+//! Both come through a channel that the reactor looks into only when it was woken, so a turn that was
 //! not costs nothing for it. The turns are counted by one store to a line that nobody else writes.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use crate::net::core::Timeouts;
+use crate::net::core::{Legacy, Timeouts};
 use crate::shard::Doorbell;
 
 /// Settings that a reactor takes on while it runs.
@@ -27,10 +27,12 @@ pub struct Live {
     pub cors_origins: Vec<String>,
 }
 
-/// Settings on their way. Whoever sent them hears when the last reactor has dropped them.
-struct Order {
-    live: Live,
-    _taken: Sender<()>,
+/// Something on its way.
+pub enum Order {
+    /// Settings. Whoever sent them hears when the last reactor has dropped them.
+    Live(Live, Sender<()>),
+    /// What an earlier run has left.
+    Legacy(Box<Legacy>),
 }
 
 /// How often a loop has turned. On a cache line of its own: its reactor writes it every turn.
@@ -70,11 +72,17 @@ impl Control {
         self.pulse.0.store(self.turns, Ordering::Relaxed);
     }
 
-    /// Hands over the settings that were sent since the last time, oldest first.
-    pub fn take(&self, mut adopt: impl FnMut(&Live)) {
-        while let Ok(order) = self.orders.try_recv() {
-            adopt(&order.live);
-        }
+    /// Hands over what was sent since the last time, oldest first.
+    pub fn take(&self, adopt: impl FnMut(Order)) {
+        self.orders.try_iter().for_each(adopt);
+    }
+}
+
+impl Steering {
+    /// Has the reactor bring back what an earlier run has left. It is to be woken for it.
+    pub fn bring(&self, legacy: Legacy) {
+        // One that has ended needs nothing.
+        let _ = self.orders.send(Order::Legacy(Box::new(legacy)));
     }
 }
 
@@ -89,7 +97,7 @@ pub fn steer(steerings: &[Steering], bells: &[Doorbell], live: &Live, patience: 
     let (taken, wait) = channel();
     for steering in steerings {
         // A reactor that has ended needs none.
-        let _ = steering.orders.send(Order { live: live.clone(), _taken: taken.clone() });
+        let _ = steering.orders.send(Order::Live(live.clone(), taken.clone()));
     }
     drop(taken);
     bells.iter().for_each(Doorbell::ring_always);
@@ -125,7 +133,10 @@ impl Heartbeat {
 
 impl std::fmt::Debug for Order {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Order").field("live", &self.live).finish_non_exhaustive()
+        match self {
+            Order::Live(live, _) => f.debug_tuple("Live").field(live).finish_non_exhaustive(),
+            Order::Legacy(_) => f.debug_tuple("Legacy").finish_non_exhaustive(),
+        }
     }
 }
 
@@ -135,7 +146,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    use super::{Heartbeat, Live, connect, steer};
+    use super::{Heartbeat, Live, Order, connect, steer};
     use crate::net::core::Timeouts;
     use crate::shard::Doorbell;
 
@@ -177,12 +188,16 @@ mod tests {
         assert!(!steer(&ends, &bells, &live(1), Duration::from_millis(1)));
         assert_eq!(rung.load(Ordering::Relaxed), 1);
         let mut taken = Vec::new();
-        controls[0].take(|live| taken.push(live.timeouts.head_ms));
+        let head_ms = |order| match order {
+            Order::Live(live, _) => live.timeouts.head_ms,
+            Order::Legacy(_) => unreachable!("nobody has left anything"),
+        };
+        controls[0].take(|order| taken.push(head_ms(order)));
         let patience = Duration::from_secs(20);
         std::thread::scope(|scope| {
             let steering = scope.spawn(|| steer(&ends, &bells, &live(2), patience));
             while taken.len() < 2 {
-                controls[0].take(|live| taken.push(live.timeouts.head_ms));
+                controls[0].take(|order| taken.push(head_ms(order)));
             }
             assert!(!steering.is_finished());
             let mut count = 0;

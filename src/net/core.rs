@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use crate::api::{Aftermath, Api, Scratch, follow};
+use crate::api::{Aftermath, Api, Kept, Scratch, follow};
 use crate::clock::Now;
 use crate::memory::Memory;
 use crate::net::buffers::Buffers;
@@ -49,6 +49,15 @@ impl fmt::Debug for Recovery {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Recovery").finish_non_exhaustive()
     }
+}
+
+/// What an earlier run has left, for a reactor that has begun without it.
+#[derive(Debug)]
+pub struct Legacy {
+    /// What its API is told of it, and of the databases its shard.
+    pub kept: Kept,
+    /// What its shard brings back.
+    pub recovery: Recovery,
 }
 
 /// Something that takes several turns.
@@ -106,7 +115,7 @@ pub struct Core {
 #[derive(Debug)]
 pub struct HeldBack {
     task: Task,
-    /// What others are to follow once it is kept: before, none of them may show it.
+    /// What all are to follow once it is kept: before, none of them may show it.
     untold: Option<DatabaseChange>,
     /// The number under which they were told, and how many have yet to follow.
     change: Option<u32>,
@@ -114,12 +123,22 @@ pub struct HeldBack {
 }
 
 impl Core {
+    /// Takes on what an earlier run has left, and answers what brings the rest back.
+    #[cold]
+    pub(super) fn inherit(&mut self, Legacy { kept, recovery }: Legacy) -> Recovery {
+        self.shard.retag(kept.tags);
+        kept.databases.iter().for_each(|database| self.shard.follow(database));
+        self.api.remember(kept);
+        recovery
+    }
+
     /// Does an errand. Gives it back when it is done, also by all others who have to follow. What it changes
     /// of the node itself is handed to the journal, and nobody sees anything of that before it is kept: who asked
-    /// is answered then, here too, since other cores may be told because of it; and who follows is told then. Only
-    /// that a credential has ended shows at once.
+    /// is answered then, here too, since other cores may be told because of it; and all follow then, this core
+    /// too. Only that a credential has ended shows at once.
     pub(super) fn run_errand(&mut self, asker: usize, mut job: Box<Job>) -> Option<Box<Job>> {
         let aftermath = self.perform(job.errand_mut()?);
+        self.owed = self.owed.max(self.ledger_gate);
         let gate = self.gate_so_far();
         let (untold, missing) = match aftermath {
             Aftermath::None if asker != self.mesh.me() || self.is_kept(gate) => return Some(job),
@@ -130,28 +149,25 @@ impl Core {
             Aftermath::Followed => (None, 0),
             Aftermath::Follow(change) => (Some(change), self.mesh.reactors() - 1),
         };
-        if missing == 0 && self.held_back.is_empty() {
-            return Some(job);
-        }
-        let untold = untold.filter(|_| missing > 0);
         let task = Task { asker, job, gate };
         self.held_back.push_back(HeldBack { task, untold, change: None, missing });
         self.tell_followers();
-        None
+        // What is before it has not been done, or it would not be there any more.
+        if self.held_back.len() == 1 { self.next_followed().map(|task| task.job) } else { None }
     }
 
-    /// Has others follow the changes that are kept by now, in their order.
+    /// Has all cores, this one too, follow the changes that are kept by now, in their order.
     pub(super) fn tell_followers(&mut self) {
-        let Core { held_back, mesh, changes, shard, .. } = self;
-        let kept = shard.kept();
+        let Core { held_back, mesh, changes, shard, api, .. } = self;
+        let (kept, me) = (shard.kept(), mesh.me());
         for HeldBack { untold, change, task, .. } in held_back {
             if untold.is_some() && task.gate > kept {
                 return;
             }
             let Some(new) = untold.take() else { continue };
+            api.follow(&new, shard);
             *changes = changes.wrapping_add(1);
             *change = Some(*changes);
-            let me = mesh.me();
             for peer in (0..mesh.reactors()).filter(|peer| *peer != me) {
                 let mut told = mesh.job();
                 told.ask_errand(Ticket::of_change(*changes), follow(new.clone()));
@@ -178,7 +194,6 @@ impl Core {
     pub(super) fn perform(&mut self, errand: &mut (dyn Any + Send)) -> Aftermath {
         let aftermath = self.api.perform(errand, &mut self.shard);
         self.keep_ledger();
-        self.owed = self.owed.max(self.ledger_gate);
         aftermath
     }
 
@@ -191,7 +206,8 @@ impl Core {
 
     /// The errand in front, if all have followed it.
     pub(super) fn next_followed(&mut self) -> Option<Task> {
-        Some(self.held_back.pop_front_if(|held| held.missing == 0)?.task)
+        let is_done = |held: &mut HeldBack| held.untold.is_none() && held.missing == 0;
+        Some(self.held_back.pop_front_if(is_done)?.task)
     }
 
     /// Works on a call on a list, or has it wait for its turn. Gives it back when it is done.
@@ -217,13 +233,14 @@ impl Core {
         if self.lists.is_empty() {
             return None;
         }
-        if self.takes_writes() {
+        let takes_writes = self.takes_writes();
+        if takes_writes {
             return Some(0);
         }
         let task = |at: usize| self.lists.get(at).and_then(|errand| errand.job.list_task());
         let is_free = |at: usize, task: &ListTask| {
             let mut before = self.lists.iter().take(at).filter_map(|errand| errand.job.list_task());
-            !task.writes() && !before.any(|other| other.is_about_the_key_of(task))
+            task.may_go_on(takes_writes) && !before.any(|other| other.is_about_the_key_of(task))
         };
         (0..self.lists.len()).find(|at| task(*at).is_none_or(|task| is_free(*at, task)))
     }

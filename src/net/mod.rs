@@ -25,7 +25,7 @@ mod unix;
 mod waiting;
 
 pub use control::{Control, Heartbeat, Live, Steering, connect, steer};
-pub use core::{Recovery, Timeouts};
+pub use core::{Legacy, Recovery, Timeouts};
 pub use doors::{DoorError, Doors, reload};
 pub use helper::Helper;
 pub use listener::{Door, Loads, bind};

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 use std::ops::Range;
 
+use crate::http::Request;
 use crate::memory::{Large, Reservation};
 
 /// Pieces handed to the system in one call.
@@ -45,10 +46,26 @@ impl Piece {
     }
 }
 
+/// The first answer of a backlog that waits for the journal.
+#[derive(Debug)]
+pub struct Owed {
+    /// How many bytes of the backlog stand before it.
+    pub at: usize,
+    /// What it answers.
+    pub request: Request,
+    /// The head of that.
+    pub head: Vec<u8>,
+}
+
 /// Unsent output of one connection.
 #[derive(Debug, Default)]
 pub struct Backlog {
     pieces: VecDeque<Piece>,
+    /// Where the first answer begins that waits for the journal and of which nothing has gone, and what it
+    /// answers.
+    owed: Option<(usize, Request)>,
+    /// The head of that, so that something else can be answered. Room for the next one when it is empty.
+    owed_head: Vec<u8>,
     /// What a piece draws on the budget of bodies, as long as anything is unsent.
     held: Option<Reservation>,
     /// Room of bytes that are sent, for the next ones.
@@ -81,20 +98,56 @@ impl Backlog {
         }
     }
 
+    /// Notes which of the answers that will be pushed is the first one to wait for the journal: where it begins,
+    /// unless some of it has gone before, and what it answers.
+    pub fn owe(&mut self, at: Option<usize>, request: &Request, head: &[u8]) {
+        self.owed_head.clear();
+        self.owed = at.map(|at| (at, *request));
+        if self.owed.is_some() {
+            self.owed_head.extend_from_slice(head);
+        }
+    }
+
+    /// Forgets which that is, and answers it.
+    pub fn take_owed(&mut self) -> Option<Owed> {
+        let (at, request) = self.owed.take()?;
+        Some(Owed { at, request, head: std::mem::take(&mut self.owed_head) })
+    }
+
+    /// Forgets everything behind so many bytes. Nothing of it was sent.
+    pub fn cut(&mut self, mut bytes: usize) {
+        self.held = None;
+        for at in 0..self.pieces.len() {
+            let length = self.pieces[at].rest().len();
+            if bytes < length {
+                match &mut self.pieces[at] {
+                    Piece::Bytes { bytes: kept, sent } => kept.truncate(*sent + bytes),
+                    Piece::Large { range, .. } => range.end = range.start + bytes,
+                }
+                self.pieces.truncate(at + 1);
+                return;
+            }
+            bytes -= length;
+        }
+    }
+
     /// Bytes that it holds by itself.
     pub fn copied_bytes(&self) -> u64 {
-        self.pieces.iter().map(Piece::copied_bytes).sum()
+        self.pieces.iter().map(Piece::copied_bytes).sum::<u64>() + self.owed_head.capacity() as u64
     }
 
     /// Forgets everything but room for the next use.
     pub fn empty(&mut self) {
         self.pieces.clear();
         self.held = None;
+        self.owed = None;
+        self.owed_head.clear();
+        self.owed_head.shrink_to(SPARE_BYTES_MAX);
     }
 
     /// What it takes while it is empty.
     pub fn spare_bytes(&self) -> u64 {
-        self.spare.capacity() as u64
+        self.spare.capacity() as u64 + self.owed_head.capacity() as u64
     }
 
     /// Whether a large value is unsent.
@@ -235,5 +288,21 @@ mod tests {
         }
         assert!(backlog.pieces.is_empty());
         assert_eq!(socket.taken, b"head of the answer, a large value, next");
+    }
+
+    #[test]
+    fn a_backlog_is_cut_at_every_byte() {
+        let whole = b"head, a large value, next";
+        for at in 0..=whole.len() + 1 {
+            let mut backlog = Backlog::default();
+            backlog.push_bytes(b"head, ");
+            backlog.push_large(Large::copy_of(b"..a large value.."), 2..15);
+            backlog.push_bytes(b", next");
+            backlog.cut(at);
+            backlog.push_bytes(b"!");
+            let mut taken = Vec::new();
+            assert_eq!(backlog.flush(&mut taken).unwrap(), Written::All);
+            assert_eq!(taken, [&whole[..at.min(whole.len())], b"!"].concat());
+        }
     }
 }

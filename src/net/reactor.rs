@@ -26,7 +26,7 @@ use crate::limits::BATCH_REQUESTS_MAX;
 use crate::memory::Memory;
 use crate::net::buffers::Buffers;
 use crate::net::connection::{Connection, Life};
-use crate::net::control::Control;
+use crate::net::control::{Control, Order};
 use crate::net::core::{Core, Recovery, Task, Timeouts};
 use crate::net::helper::Helper;
 use crate::net::listener::{Door, Listener, Loads};
@@ -60,7 +60,7 @@ pub struct ReactorConfig {
     pub api: Api,
     /// The keys this core owns.
     pub shard: Shard,
-    /// Brings back what of them was kept, if anything is.
+    /// Brings back what of them was kept, if that is known already.
     pub recovery: Option<Recovery>,
     /// The way to the other cores.
     pub mesh: Mesh,
@@ -231,7 +231,7 @@ impl Reactor {
                 }
             }
             if woken {
-                self.take_settings();
+                self.take_orders();
             }
             self.drive();
             // After that, so that whoever left has made room.
@@ -296,12 +296,15 @@ impl Reactor {
     }
 
     /// Takes on what the main thread says: it wakes whom it has something for.
-    fn take_settings(&mut self) {
-        let Reactor { control, core, connections_max, .. } = self;
-        control.take(|live| {
-            core.timeouts = live.timeouts;
-            core.api.adopt(live.default_ttl, live.request_bytes_max, &live.cors_origins);
-            *connections_max = live.connections_max;
+    fn take_orders(&mut self) {
+        let Reactor { control, core, connections_max, recovery, .. } = self;
+        control.take(|order| match order {
+            Order::Live(live, _taken) => {
+                core.timeouts = live.timeouts;
+                core.api.adopt(live.default_ttl, live.request_bytes_max, &live.cors_origins);
+                *connections_max = live.connections_max;
+            }
+            Order::Legacy(legacy) => *recovery = Some(core.inherit(*legacy)),
         });
     }
 
@@ -373,14 +376,7 @@ impl Reactor {
         if life == Life::Over || self.core.draining && connection.is_idle() {
             return self.close(id);
         }
-        if connection.is_runnable() {
-            list(connection, id, &mut self.ready);
-        }
-        let slot = self.timers.slot_of(connection.deadline_ms());
-        if connection.timer_slot == 0 || slot < connection.timer_slot {
-            connection.timer_slot = slot;
-            self.timers.schedule(slot, (id, connection.generation));
-        }
+        watch(connection, id, &mut self.ready, &mut self.timers);
     }
 
     /// Does what other cores ask and takes their answers, and those of the helper thread.
@@ -569,6 +565,19 @@ impl Reactor {
 fn list(connection: &mut Connection, id: u32, ready: &mut Vec<u32>) {
     if !std::mem::replace(&mut connection.listed, true) {
         ready.push(id);
+    }
+}
+
+/// Has an open connection driven in the coming turn, if it can go on, and looked at when its time is over.
+#[inline(always)]
+fn watch(connection: &mut Connection, id: u32, ready: &mut Vec<u32>, timers: &mut Timers) {
+    if connection.is_runnable() {
+        list(connection, id, ready);
+    }
+    let slot = timers.slot_of(connection.deadline_ms());
+    if connection.timer_slot == 0 || slot < connection.timer_slot {
+        connection.timer_slot = slot;
+        timers.schedule(slot, (id, connection.generation));
     }
 }
 

@@ -54,6 +54,11 @@ impl Waiting {
         Some((asker, job))
     }
 
+    /// The next answer and what it waits for, though that will not be kept.
+    pub fn next_lost(&mut self) -> Option<(u64, usize, Box<Job>)> {
+        self.answers.pop_front()
+    }
+
     /// A connection waits until writes are taken again.
     pub fn pause(&mut self, client: Client) {
         self.paused.push_back(client);

@@ -3,12 +3,18 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
+use super::node::Greeting;
 use crate::auth::root_token;
 use crate::clock::Clock;
 use crate::config::Settings;
 
-/// Says where the node listens, in a line that scripts can read, and how to begin.
-pub fn greet(settings: &Settings, address: SocketAddr, tls: Option<SocketAddr>) -> io::Result<()> {
+/// What says where the node listens, in a line that scripts can read, and how to begin.
+pub fn greeting(settings: &Settings, address: SocketAddr, tls: Option<SocketAddr>) -> Box<Greeting> {
+    let settings = settings.clone();
+    Box::new(move || greet(&settings, address, tls))
+}
+
+fn greet(settings: &Settings, address: SocketAddr, tls: Option<SocketAddr>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if settings.general.show_banner {
         writeln!(out, "Lucid {}, {}", env!("CARGO_PKG_VERSION"), workers_and_memory(settings))?;

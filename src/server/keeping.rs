@@ -1,75 +1,274 @@
-//! How a node with persistence starts: it opens its folder, and has every reactor bring back its part of
-//! what is there. Meanwhile it says how far that has come: with a bar on a terminal, in the log otherwise.
+//! How a node comes back to what an earlier run has left: the folder of its journal, or a snapshot.
+//!
+//! What it can be refused for at once is known before anybody is told of the port. The rest is read on a thread
+//! beside the reactors, which run already: first all of it is *checked*, then every reactor *brings back* its
+//! part. A node that is told to stop meanwhile does not wait for the reading; nothing is changed by that.
 
 use std::collections::HashSet;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-use crate::api::NodeState;
-use crate::auth::Ledger;
-use crate::clock::{Stopwatch, Version};
-use crate::config::{Persistence, SyncMode};
+use super::StartError;
+use super::snapshot::{self, Snapshot};
+use crate::api::{self, NodeState};
+use crate::auth::{Credential, Ledger, Trust};
+use crate::clock::{Clock, Version};
+use crate::config::{self, Databases, Persistence, Settings, SyncMode};
 use crate::doorbell::Doorbell;
+use crate::etag::Tags;
 use crate::journal::{
-    Folder, Journal, JournalConfig, MasterKey, OpenError, Opened, Record, Replay, Sync, Tap, connect,
+    Folder, Journal, JournalConfig, MasterKey, Opened, Progress, Replay, Sync, Taken, Tap, connect,
 };
-use crate::net::Recovery;
+use crate::memory::Memory;
+use crate::net::{Legacy, Recovery, Steering};
 use crate::op::{KeyHasher, Namespace};
-use crate::shard::{DatabaseChange, RestoreError};
-
-/// How often whoever watches is shown more.
-pub const TICK: Duration = Duration::from_millis(50);
-
-/// Between two lines of the log, in nanoseconds.
-const LINE_NS: u64 = 5_000_000_000;
+use crate::shard::{Comeback, DatabaseChange, Registry};
 
 /// Bytes that a reactor brings back in a turn: a few milliseconds, so that it still answers whether it
 /// is alive.
 const SLICE_BYTES: u64 = 512 * 1_024;
 
-/// Opens the folder, which reads all of it once.
-pub fn open(persistence: &Persistence) -> Result<Opened, OpenError> {
-    let mut config = JournalConfig::new(match persistence.sync {
-        SyncMode::Always => Sync::Always,
-        SyncMode::EverySecond => Sync::Everysec,
-        SyncMode::Never => Sync::Never,
-    });
-    config.key = persistence.private_key.as_ref().map(|key| MasterKey::from_text(key.expose()));
-    let (sender, opened) = channel();
-    let mut report = Report::begin("checking");
-    let opened = std::thread::scope(|scope| {
-        scope.spawn(|| drop(sender.send(Folder::open(&persistence.location, &config))));
-        loop {
-            match opened.recv_timeout(TICK) {
-                Err(RecvTimeoutError::Timeout) => report.show(config.progress.bytes()),
-                Ok(opened) => return opened,
-                Err(RecvTimeoutError::Disconnected) => {
-                    let error = io::Error::other("it ended without a result");
-                    return Err(OpenError::Io { what: "reading the folder".into(), error });
+/// Where an earlier run may have left something.
+#[derive(Debug)]
+pub enum Place {
+    /// A folder that belongs to this node now.
+    Folder(Box<Taken>, PathBuf, Arc<Progress>),
+    /// A file.
+    Snapshot(config::Snapshot, Arc<Progress>),
+}
+
+impl Place {
+    /// The one of these settings, if they name one.
+    ///
+    /// # Errors
+    /// When it is a folder that may not be used, as far as that is known without reading it.
+    pub fn find(settings: &Settings) -> Result<Option<Place>, StartError> {
+        let Some(persistence) = &settings.persistence else {
+            let snapshot = settings.snapshot.clone().filter(|snapshot| snapshot.file.exists());
+            return Ok(snapshot.map(|snapshot| Place::Snapshot(snapshot, Arc::default())));
+        };
+        let Persistence { location, sync, private_key } = persistence;
+        let mut config = JournalConfig::new(match sync {
+            SyncMode::Always => Sync::Always,
+            SyncMode::EverySecond => Sync::Everysec,
+            SyncMode::Never => Sync::Never,
+        });
+        config.key = private_key.as_ref().map(|key| MasterKey::from_text(key.expose()));
+        let progress = config.progress.clone();
+        let refused = |error| StartError::Folder(location.clone(), error);
+        let taken = Folder::take(location, &config).map_err(refused)?;
+        Ok(Some(Place::Folder(Box::new(taken), location.clone(), progress)))
+    }
+
+    fn progress(&self) -> &Arc<Progress> {
+        match self {
+            Place::Folder(_, _, progress) | Place::Snapshot(_, progress) => progress,
+        }
+    }
+
+    fn open(self, boot_id: u32) -> Result<Left, StartError> {
+        match self {
+            Place::Folder(taken, location, _) => match taken.open() {
+                Ok(opened) => {
+                    if let Some(cut) = opened.cut() {
+                        log::warn!("{}: {cut}", location.display());
+                    }
+                    Ok(Left::Folder(Box::new(opened)))
                 }
+                Err(error) => Err(StartError::Folder(location, error)),
+            },
+            Place::Snapshot(settings, progress) => {
+                Ok(snapshot::open(&settings, &progress).map_or(Left::Nothing { boot_id }, Left::Snapshot))
             }
         }
-    })?;
-    report.end();
-    if let Some(cut) = opened.cut() {
-        log::warn!("{}: {cut}", persistence.location.display());
     }
-    Ok(opened)
+}
+
+/// What an earlier run has left, read once and found good.
+#[derive(Debug)]
+enum Left {
+    Folder(Box<Opened>),
+    Snapshot(Snapshot),
+    /// What there was is no good, and the node begins with nothing.
+    Nothing {
+        boot_id: u32,
+    },
+}
+
+impl Left {
+    fn boot_id(&self) -> u32 {
+        match self {
+            Left::Folder(folder) => folder.boot_id(),
+            Left::Snapshot(snapshot) => snapshot.boot_id(),
+            Left::Nothing { boot_id } => *boot_id,
+        }
+    }
+
+    fn version_max(&self) -> Version {
+        match self {
+            Left::Folder(folder) => folder.version_max(),
+            Left::Snapshot(snapshot) => snapshot.version_max(),
+            Left::Nothing { .. } => Version(0),
+        }
+    }
+
+    fn replay(&self) -> Option<Replay> {
+        match self {
+            Left::Folder(folder) => Some(folder.replay()),
+            Left::Snapshot(snapshot) => Some(snapshot.replay()),
+            Left::Nothing { .. } => None,
+        }
+    }
+
+    fn ledger(&self) -> Box<dyn Iterator<Item = (&[u8], &[u8])> + '_> {
+        match self {
+            Left::Folder(folder) => Box::new(folder.ledger()),
+            Left::Snapshot(snapshot) => Box::new(snapshot.ledger()),
+            Left::Nothing { .. } => Box::new(std::iter::empty()),
+        }
+    }
+}
+
+/// What reactors have begun with that are to bring back what was kept.
+#[derive(Debug)]
+pub struct Beginning {
+    /// What they judge credentials by, without the password of the databases.
+    pub trust: Trust,
+    pub databases: Databases,
+    /// Their boot id, as long as nobody knows another.
+    pub boot_id: u32,
+    pub hasher: KeyHasher,
+    pub memory: Arc<Memory>,
+    pub workers: usize,
+    pub state: Arc<NodeState>,
+}
+
+/// What an earlier run has left, as the reactors are told of it.
+#[derive(Debug)]
+pub struct Found {
+    left: Left,
+    trust: Trust,
+    ledger: Ledger,
+    registry: Registry,
+    credentials: Arc<[Arc<Credential>]>,
+    databases: Arc<[DatabaseChange]>,
+    beginning: Beginning,
+}
+
+/// What was kept is being read.
+#[derive(Debug)]
+pub struct Opening {
+    progress: Arc<Progress>,
+}
+
+impl Opening {
+    /// Begins to read it, on a thread of its own, which calls `done` at its end.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn begin(
+        place: Place,
+        beginning: Beginning,
+        done: impl FnOnce(Result<Box<Found>, StartError>) + Send + 'static,
+    ) -> io::Result<Opening> {
+        let progress = place.progress().clone();
+        let read = move || {
+            let left = place.open(beginning.boot_id)?;
+            let found = Found::read(left, beginning);
+            found.map(Box::new).map_err(|error| StartError::System("set up the reactors", error))
+        };
+        std::thread::Builder::new().name("lucid-opening".into()).spawn(move || done(read()))?;
+        Ok(Opening { progress })
+    }
+
+    /// Bytes that are read, and all of them.
+    pub fn progress(&self) -> (u64, u64) {
+        self.progress.bytes()
+    }
+
+    /// Has it end. False if it is to be waited for, since it has begun to change something.
+    pub fn stop(&self) -> bool {
+        self.progress.stop()
+    }
+}
+
+impl Found {
+    fn read(left: Left, beginning: Beginning) -> io::Result<Found> {
+        let Beginning { memory, workers, .. } = &beginning;
+        let trust = beginning.trust.clone().restored(left.ledger()).map_err(io::Error::other)?;
+        let mut ledger = Ledger::new(&trust, memory.clone(), *workers, Clock::wall_seconds())
+            .map_err(super::no_randomness)?;
+        let mut registry = Registry::new(memory.clone(), *workers);
+        let mut databases = Vec::new();
+        if !matches!(left, Left::Nothing { .. }) {
+            ledger.restore(left.ledger()).map_err(io::Error::other)?;
+            databases = registry.restore(left.ledger()).map_err(io::Error::other)?;
+        }
+        let (credentials, databases) = (ledger.credentials().into(), databases.into());
+        let trust = super::with_password(trust, &beginning.databases);
+        Ok(Found { left, trust, ledger, registry, credentials, databases, beginning })
+    }
+
+    /// The boot id of the tags of what is in it.
+    pub fn boot_id(&self) -> u32 {
+        self.left.boot_id()
+    }
+
+    /// Hands the reactors that these steer what they are to bring back, and starts the journal, if there is to be
+    /// one. `recovered` is called when all is back.
+    ///
+    /// # Errors
+    /// What the system says when the journal cannot be started.
+    pub fn hand_out(
+        self,
+        steerings: &[Steering],
+        bells: &Arc<[Doorbell]>,
+        recovered: Arc<dyn Fn() + Send + std::marker::Sync>,
+    ) -> io::Result<Option<Journal>> {
+        let Found { left, trust, ledger, registry, credentials, databases, beginning } = self;
+        let Beginning { hasher, workers, state, .. } = beginning;
+        let tags = Tags::new(left.boot_id());
+        let replay = left.replay();
+        state.recover(workers, replay.as_ref().map_or(0, |replay| replay.progress().1));
+        let comeback = replay.map(|replay| Comeback {
+            replay,
+            hasher,
+            shards: workers,
+            spaces: Arc::new(spaces(&ledger, &databases)),
+            version_max: left.version_max(),
+            must_fit: matches!(left, Left::Folder(_)),
+        });
+        let (mut taps, journal) = match left {
+            Left::Folder(folder) => {
+                let (taps, journal) = start(*folder, bells.clone())?;
+                (taps.into_iter(), Some(journal))
+            }
+            Left::Snapshot(_) | Left::Nothing { .. } => (Vec::new().into_iter(), None),
+        };
+        let mut ledger = Some((ledger, registry));
+        for (me, steering) in steerings.iter().enumerate() {
+            let (credentials, databases) = (credentials.clone(), databases.clone());
+            let kept =
+                api::Kept { tags, trust: trust.clone(), credentials, databases, ledger: ledger.take() };
+            let told = (state.clone(), recovered.clone());
+            let recovery = recovery(comeback.as_ref(), me, taps.next(), told);
+            steering.bring(Legacy { kept, recovery });
+        }
+        bells.iter().for_each(Doorbell::ring_always);
+        Ok(journal)
+    }
 }
 
 /// Starts the writer of a folder; the taps are for the shards of the reactors whose bells these are.
-pub fn start(folder: Opened, bells: Arc<[Doorbell]>) -> io::Result<(Vec<Tap>, Journal)> {
+fn start(folder: Opened, bells: Arc<[Doorbell]>) -> io::Result<(Vec<Tap>, Journal)> {
     let (taps, sources) = bells.iter().map(|_| connect(folder.bell())).unzip();
     let journal = folder.start(sources, bells).map_err(|error| io::Error::other(error.to_string()))?;
     Ok((taps, journal))
 }
 
 /// The spaces that there are.
-pub fn spaces(ledger: &Ledger, databases: &[DatabaseChange]) -> HashSet<Namespace> {
+fn spaces(ledger: &Ledger, databases: &[DatabaseChange]) -> HashSet<Namespace> {
     let of_database = |change: &DatabaseChange| match change {
         DatabaseChange::Create { number, .. } => Some(Namespace::database(*number)),
         _ => None,
@@ -77,150 +276,30 @@ pub fn spaces(ledger: &Ledger, databases: &[DatabaseChange]) -> HashSet<Namespac
     ledger.spaces().chain(databases.iter().filter_map(of_database)).chain([Namespace::KV]).collect()
 }
 
-/// What all reactors know that bring back what was kept.
-pub struct Comeback {
-    pub replay: Replay,
-    pub hasher: KeyHasher,
-    pub workers: usize,
-    /// The spaces that there are. What is in others is of apps that are gone.
-    pub spaces: Arc<HashSet<Namespace>>,
-    /// All clocks go on above it.
-    pub version_max: Version,
-    /// Whether it is no good if not all of it fits into the memory.
-    pub must_fit: bool,
-    pub state: Arc<NodeState>,
-    /// Tells the main thread that all is back.
-    pub done: Arc<dyn Fn() + Send + std::marker::Sync>,
-}
-
-impl Comeback {
-    /// The part of one reactor, whose journal is attached behind it, if it has one.
-    pub fn of(&self, me: usize, tap: Option<Tap>) -> Recovery {
-        let (mut replay, hasher, spaces) = (self.replay.clone(), self.hasher.clone(), self.spaces.clone());
-        let (workers, version_max) = (self.workers, self.version_max);
-        let (state, done, must_fit) = (self.state.clone(), self.done.clone(), self.must_fit);
-        let (mut tap, mut left_out) = (tap, 0_u64);
-        let (mut again, mut missed) = (Some(self.replay.clone()), HashSet::new());
-        Recovery::new(move |shard, now| {
-            let (before, _) = replay.progress();
-            let mut refused = None;
-            let is_first = again.is_some();
-            let slice = replay.next_slice(SLICE_BYTES, |record| {
-                let Some((namespace, key)) = place(&record) else { return };
-                if refused.is_some() || !spaces.contains(&namespace) {
-                    return;
-                }
-                let hash = hasher.hash(namespace, key);
-                if KeyHasher::owner(hash, workers) != me || !is_first && !missed.contains(&hash) {
-                    return;
-                }
-                match shard.restore(&record, now) {
-                    Ok(()) => {}
-                    // A cache that has become smaller keeps what fits.
-                    Err(_) if !must_fit => left_out += 1,
-                    // While a live set and the changes behind its beginning are replayed, a shard may hold
-                    // more than it ever did. What finds no room then is looked for again at the end.
-                    Err(RestoreError::Full { .. }) if is_first => {
-                        missed.insert(hash);
-                        refused = shard.restore(&Record::Remove { namespace, key }, now).err();
-                    }
-                    Err(why) => refused = Some(why),
-                }
-            });
-            if is_first {
-                state.add_recovered(replay.progress().0 - before);
-            }
-            let is_done = slice.map_err(|error| io::Error::other(error.to_string()))?;
-            if let Some(why) = refused {
-                return Err(io::Error::other(no_room(why)));
-            }
-            if is_done
-                && !missed.is_empty()
-                && let Some(second) = again.take()
-            {
-                replay = second;
+/// The part of one reactor, whose journal is attached behind it, if it has one; and whom it tells how far that
+/// has come.
+fn recovery(
+    comeback: Option<&Comeback>,
+    me: usize,
+    tap: Option<Tap>,
+    (state, recovered): (Arc<NodeState>, Arc<dyn Fn() + Send + std::marker::Sync>),
+) -> Recovery {
+    let mut part = comeback.map(|comeback| comeback.part(me, tap));
+    Recovery::new(move |shard, now| {
+        if let Some(part) = &mut part {
+            let before = part.read_bytes();
+            let is_done = part.go_on(shard, SLICE_BYTES, now);
+            state.add_recovered(part.read_bytes() - before);
+            if !is_done.map_err(|why| io::Error::other(why.to_string()))? {
                 return Ok(false);
             }
-            if is_done {
-                shard.raise_clock(version_max);
-                tap.take().into_iter().for_each(|tap| shard.attach(tap));
-                if left_out > 0 {
-                    log::warn!("{left_out} entries of the snapshot found no room");
-                }
-                if state.has_recovered() {
-                    done();
-                }
+            if part.left_out() > 0 {
+                log::warn!("{} entries of the snapshot found no room", part.left_out());
             }
-            Ok(is_done)
-        })
-    }
-}
-
-/// The key that a record is about, if it is about one.
-fn place<'r>(record: &Record<'r>) -> Option<(Namespace, &'r [u8])> {
-    match *record {
-        Record::Put(put) => Some((put.namespace, put.key)),
-        Record::Rewrite { namespace, key, .. } | Record::Remove { namespace, key } => Some((namespace, key)),
-        Record::PutList(list) => Some((list.namespace, list.key)),
-        Record::Append(change) | Record::Withdraw(change) => Some((change.namespace, change.key)),
-        Record::Node(_) => None,
-    }
-}
-
-fn no_room(why: RestoreError) -> String {
-    match why {
-        RestoreError::Full { entry_bytes, held_bytes, ceiling_bytes } => format!(
-            "what the folder holds does not fit into the memory: an entry of {entry_bytes} bytes found no room \
-             beside the {held_bytes} bytes that a worker holds of the {ceiling_bytes} that it may; raise \
-             store.memory_limit, or set store.when_full: evict to start with a part of it"
-        ),
-        RestoreError::TooLarge { entry_bytes, ceiling_bytes } => format!(
-            "what the folder holds does not fit into the memory: an entry has {entry_bytes} bytes, and a worker \
-             may hold {ceiling_bytes}; raise store.memory_limit or lower runtime.workers"
-        ),
-        // Left out before it comes here.
-        RestoreError::Closed => "the folder holds an entry of no database".into(),
-        RestoreError::Malformed => {
-            "the folder holds a list that cannot be read; `lucid recover` says what can be kept".into()
         }
-    }
-}
-
-/// Shows how far something has come.
-pub struct Report {
-    what: &'static str,
-    bar: ProgressBar,
-    watch: Stopwatch,
-    next_line_ns: u64,
-}
-
-impl Report {
-    /// Nothing is shown until there is something to show.
-    pub fn begin(what: &'static str) -> Report {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let style =
-            ProgressStyle::with_template("{msg:10} [{bar:40}] {percent:>3}%  {bytes} of {total_bytes}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
-        bar.set_message(what);
-        Report { what, bar, watch: Stopwatch::start(), next_line_ns: LINE_NS }
-    }
-
-    /// So many bytes are done, of so many.
-    pub fn show(&mut self, (done, of): (u64, u64)) {
-        if of == 0 {
-            return;
+        if state.has_recovered() {
+            recovered();
         }
-        self.bar.set_length(of);
-        self.bar.set_position(done);
-        if self.bar.is_hidden() && self.watch.ns() >= self.next_line_ns {
-            self.next_line_ns += LINE_NS;
-            log::info!("{}: {} %, {done} of {of} bytes", self.what, done * 100 / of);
-        }
-    }
-
-    /// It is done; answers how many milliseconds it took.
-    pub fn end(self) -> u64 {
-        self.bar.finish_and_clear();
-        self.watch.ns() / 1_000_000
-    }
+        Ok(true)
+    })
 }

@@ -14,7 +14,7 @@ use crate::api::{Api, LedgerWalk};
 use crate::clock::{Clock, Now, Version};
 use crate::config;
 use crate::journal::{
-    MasterKey, NodeRecord, OpenError, Put, PutList, Record, Replay, SnapshotReader, SnapshotWriter,
+    MasterKey, NodeRecord, OpenError, Progress, Put, PutList, Record, Replay, SnapshotReader, SnapshotWriter,
 };
 use crate::op::Payload;
 use crate::shard::{Shard, Walk, WalkBudget, Walked};
@@ -44,8 +44,8 @@ pub struct Snapshot {
 type Kept = (Box<[u8]>, Zeroizing<Vec<u8>>);
 
 impl Snapshot {
-    fn open(settings: &config::Snapshot) -> Result<Snapshot, OpenError> {
-        let reader = SnapshotReader::open(&settings.file, key(settings).as_ref())?;
+    fn open(settings: &config::Snapshot, progress: &Progress) -> Result<Snapshot, OpenError> {
+        let reader = SnapshotReader::open(&settings.file, key(settings).as_ref(), progress)?;
         let (mut boot_id, mut ledger, mut is_over) = (0, Vec::new(), false);
         let mut replay = reader.replay();
         // What the node kept of itself comes first.
@@ -87,14 +87,13 @@ impl Snapshot {
     }
 }
 
-/// Reads the file that an earlier run left, if there is a good one.
-pub fn open(settings: &config::Snapshot) -> Option<Snapshot> {
+/// Reads the file that an earlier run left, if it is a good one.
+pub fn open(settings: &config::Snapshot, progress: &Progress) -> Option<Snapshot> {
     let path = &settings.file;
-    if !path.exists() {
-        return None;
-    }
-    match Snapshot::open(settings) {
+    match Snapshot::open(settings, progress) {
         Ok(snapshot) => Some(snapshot),
+        // Whoever has stopped it does not need it, and nothing is known against it.
+        Err(_) if progress.begin_changes().is_err() => None,
         Err(why) => {
             let aside = aside(path);
             log::error!("cannot read the snapshot {}: {why}; the node begins with nothing", path.display());

@@ -26,16 +26,16 @@ pub fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// Longest time between two reports that the node is recovering, in microseconds. Before it has passed, the
+/// Longest time between two reports of how far a start has come, in microseconds. Before it has passed, the
 /// service manager does not take the start for failed.
-const RECOVERY_PATIENCE_US: u32 = 30_000_000;
+const START_PATIENCE_US: u32 = 30_000_000;
 
-/// The node brings back what it has kept: so many bytes, of so many.
-pub fn recovering((done, of): (u64, u64)) {
-    let percent = (done * 100).checked_div(of).unwrap_or(100);
+/// The node checks or brings back what it has kept: so many bytes, of so many.
+pub fn starting(what: &str, (done, of): (u64, u64)) {
+    let percent = (done * 100).checked_div(of).unwrap_or(0);
     notify(&[
-        NotifyState::Status(&format!("Recovering: {percent} %, {done} of {of} bytes")),
-        NotifyState::ExtendTimeoutUsec(RECOVERY_PATIENCE_US),
+        NotifyState::Status(&format!("{what}: {percent} %, {done} of {of} bytes")),
+        NotifyState::ExtendTimeoutUsec(START_PATIENCE_US),
     ]);
 }
 

@@ -42,6 +42,11 @@ impl Shard {
         Shard { store, tags, versions: VersionClock::default(), removed: None, durable: None }
     }
 
+    /// Goes on with the tags of an earlier run, before anything is asked of it.
+    pub fn retag(&mut self, tags: Tags) {
+        self.tags = tags;
+    }
+
     /// Applies one operation.
     #[inline]
     pub fn apply(&mut self, op: &Operation<'_>, now: Now) -> Outcome<'_> {
@@ -52,9 +57,6 @@ impl Shard {
                 }
                 if let Some(durable) = &mut self.durable {
                     durable.touch(op.hash);
-                    if op.namespace.is_database() {
-                        durable.touch_database(op.namespace, &self.store);
-                    }
                 }
                 self.get(op, now)
             }
@@ -233,6 +235,9 @@ impl Shard {
 
     fn delete(&mut self, op: &Operation<'_>, answer_value: bool, now: Now) -> Outcome<'_> {
         if let Err(refused) = self.admit_present(op, now) {
+            if matches!(refused, Outcome::Absent) {
+                self.keep_absent(op.namespace, op.key, op.hash);
+            }
             return refused;
         }
         if answer_value {

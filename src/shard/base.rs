@@ -15,12 +15,21 @@ use crate::op::Payload;
 use crate::store::{Kept, ListKey, ListView, Place, Store, Walk, WalkBudget, WalkEntry, Walked};
 
 /// What one slice takes: a tenth of a millisecond.
-const SLICE: WalkBudget = WalkBudget { entries: 512, bytes: 64 * 1_024 };
+const SLICE: Slice = Slice {
+    walk: WalkBudget { entries: 512, bytes: 64 * 1_024 },
+    list_values: 2_048,
+    list_bytes_in_passing: 16 * 1_024,
+};
 
-/// Values of a long list that one slice copies, and the longest list that a walk takes in passing, in
-/// bytes of its values.
-const LIST_VALUES_PER_SLICE: usize = 2_048;
-const LIST_BYTES_IN_PASSING: u64 = 16 * 1_024;
+/// How much of a live set is written at a time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slice {
+    pub walk: WalkBudget,
+    /// Values of a long list that are copied.
+    pub list_values: usize,
+    /// The longest list that a walk takes in passing, in bytes of its values.
+    pub list_bytes_in_passing: u64,
+}
 
 /// How far what the node keeps of itself is handed in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +65,11 @@ impl Shard {
     /// called once a turn; true when it is to be called again though nothing else happens. When there is no
     /// room the writer wakes the reactor.
     pub fn write_base(&mut self, now: Now) -> bool {
+        self.write_slice(&SLICE, now)
+    }
+
+    /// The same, as far as a slice of this size goes.
+    pub(super) fn write_slice(&mut self, slice: &Slice, now: Now) -> bool {
         let Shard { durable: Some(durable), store, .. } = self else { return false };
         // One that is asked for while another is under way takes its place.
         if durable.notice_base() {
@@ -66,9 +80,9 @@ impl Shard {
         if has_room {
             base.begin(durable);
             if !base.walked {
-                base.walk(durable, store, now);
+                base.walk(durable, store, slice, now);
             } else if !base.lists.is_empty() {
-                base.copy(durable, store, now);
+                base.copy(durable, store, slice, now);
             } else if base.node != NodeRecords::UnderWay {
                 durable.tap.end_base();
                 return false;
@@ -158,10 +172,10 @@ impl Base {
         }
     }
 
-    fn walk(&mut self, durable: &mut Durable, store: &Store, now: Now) {
+    fn walk(&mut self, durable: &mut Durable, store: &Store, slice: &Slice, now: Now) {
         let Base { walk, lists, .. } = self;
         let Durable { tap, editing, .. } = durable;
-        self.walked = store.walk(walk, SLICE, now, |entry| match entry.kept {
+        self.walked = store.walk(walk, slice.walk, now, |entry| match entry.kept {
             Walked::Value(view) => tap.append_base(&Record::Put(Put {
                 namespace: entry.namespace,
                 key: entry.key,
@@ -175,7 +189,7 @@ impl Base {
             Walked::List(view) => {
                 let at = entry.at();
                 let is_long =
-                    matches!(view.kept, Kept::Long(list) if list.text_bytes() > LIST_BYTES_IN_PASSING);
+                    matches!(view.kept, Kept::Long(list) if list.text_bytes() > slice.list_bytes_in_passing);
                 if is_long || editing.iter().any(|name| name.is(&at)) {
                     return lists.push(Name::of(&at));
                 }
@@ -187,7 +201,7 @@ impl Base {
     }
 
     /// Goes on with the last of the lists that were left for later.
-    fn copy(&mut self, durable: &mut Durable, store: &Store, now: Now) {
+    fn copy(&mut self, durable: &mut Durable, store: &Store, slice: &Slice, now: Now) {
         let Some(last) = self.lists.last() else { return };
         if durable.editing.contains(last) {
             // It is handed over when it is whole.
@@ -211,11 +225,11 @@ impl Base {
             },
             values: Gathering::default(),
         });
-        let mut left = SLICE.bytes;
+        let mut left = slice.walk.bytes;
         match view.kept {
             Kept::Short(_) => view.kept.texts().for_each(|text| copying.values.push_framed(text)),
             Kept::Long(list) => {
-                for _ in 0..LIST_VALUES_PER_SLICE {
+                for _ in 0..slice.list_values {
                     let Some(place) = copying.next.filter(|_| left > 0) else { break };
                     let text = list.record(place).text;
                     copying.values.push_framed(text);

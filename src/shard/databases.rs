@@ -241,6 +241,8 @@ impl Databases {
 /// Names are counted against the memory limit, with API keys and apps, since they do not leave by eviction.
 #[derive(Debug)]
 pub struct Registry {
+    /// As they will be when all have followed all that was decided.
+    pub(super) decided: Databases,
     pub(super) next_number: u32,
     /// The names in the order of their numbers less `raised`, under which they are kept.
     pub(super) names: BTreeMap<u32, Arc<str>>,
@@ -260,6 +262,7 @@ impl Registry {
     /// The registry of a node without databases.
     pub fn new(memory: Arc<Memory>, reactors: usize) -> Registry {
         Registry {
+            decided: Databases::default(),
             next_number: 0,
             names: BTreeMap::new(),
             raised: 0,
@@ -272,19 +275,20 @@ impl Registry {
         }
     }
 
-    /// Decides upon an order, given the databases as reactor 0 knows them: the number of the database that
-    /// it is about, and the change that all have to follow, if there is one.
+    /// Decides upon an order, whether all have followed those before or not: the number of the database that it is
+    /// about, and the change that all have to follow, if there is one.
     ///
     /// # Errors
     /// When there is to be none. Nothing has happened then.
     pub fn decide(
         &mut self,
-        databases: &Databases,
         order: DatabaseOrder,
     ) -> Result<(Option<u32>, Option<DatabaseChange>), NotChanged> {
-        let find = |name: &str| databases.find(name).ok_or(NotChanged::Unknown);
+        let find = |name: &str| -> Result<(Arc<str>, u32), NotChanged> {
+            self.decided.find(name).map(|(name, number)| (name.clone(), number)).ok_or(NotChanged::Unknown)
+        };
         let (number, change) = match order {
-            DatabaseOrder::Ensure(name) => match databases.find(&name) {
+            DatabaseOrder::Ensure(name) => match self.decided.find(&name) {
                 Some((_, number)) => return Ok((Some(number), None)),
                 None => {
                     let number = self.numbers_left(1)?;
@@ -295,23 +299,23 @@ impl Registry {
             DatabaseOrder::Empty(name) => {
                 let (name, from) = find(&name)?;
                 let to = self.numbers_left(1)?;
-                (Some(to), DatabaseChange::Empty { name: name.clone(), from, to })
+                (Some(to), DatabaseChange::Empty { name, from, to })
             }
             DatabaseOrder::Rename(from, to) => {
                 let (from, number) = find(&from)?;
-                if databases.find(&to).is_some() {
+                if self.decided.find(&to).is_some() {
                     return Err(NotChanged::NameTaken);
                 }
-                match (self.bytes_of(&to), self.bytes_of(from)) {
+                match (self.bytes_of(&to), self.bytes_of(&from)) {
                     (new, old) if new > old => self.count(new - old)?,
                     (new, old) => self.discount(old - new),
                 }
-                (Some(number), DatabaseChange::Rename { from: from.clone(), to: to.into() })
+                (Some(number), DatabaseChange::Rename { from, to: to.into() })
             }
             DatabaseOrder::Drop(name) => {
                 let (name, number) = find(&name)?;
-                self.discount(self.bytes_of(name));
-                (Some(number), DatabaseChange::Drop { name: name.clone(), number })
+                self.discount(self.bytes_of(&name));
+                (Some(number), DatabaseChange::Drop { name, number })
             }
             DatabaseOrder::EmptyAll => (None, self.empty_all()?),
             DatabaseOrder::DropAll => {
@@ -369,17 +373,24 @@ impl Registry {
                 self.discarded.0.push(std::mem::take(&mut self.names).into_iter());
             }
         }
+        self.decided.follow(change);
         self.note(number, change);
     }
 
     /// Gives back a part of what it no longer needs. To be called once a turn.
     pub fn tidy(&mut self) {
+        self.decided.tidy();
         self.discarded.drop_some();
     }
 
     /// Whether nothing is left to give back.
     pub fn is_tidy(&self) -> bool {
-        self.discarded.0.is_empty()
+        self.decided.is_tidy() && self.discarded.0.is_empty()
+    }
+
+    /// Whether there is one of this name, or will be once all have followed.
+    pub fn has(&self, name: &str) -> bool {
+        self.decided.find(name).is_some()
     }
 
     /// The first of so many numbers that were never given.
@@ -391,11 +402,11 @@ impl Registry {
         }
     }
 
-    /// What a name takes: itself, and a slot in the table of every core and in the registry at their worst, just
-    /// doubled. What the shards take is in their own count.
+    /// What a name takes: itself, and a slot in the table of every core and in the two of the registry at their
+    /// worst, just doubled. What the shards take is in their own count.
     pub(super) fn bytes_of(&self, name: &str) -> u64 {
         let slot = 2 * (size_of::<(Arc<str>, u32)>() + 1) * 8 / 7;
-        (name.len() + 2 * size_of::<usize>() + (self.reactors + 1) * slot) as u64
+        (name.len() + 2 * size_of::<usize>() + (self.reactors + 2) * slot) as u64
     }
 
     pub(super) fn count(&mut self, bytes: u64) -> Result<(), NotChanged> {
@@ -436,7 +447,7 @@ mod tests {
 
     impl Node {
         fn order(&mut self, order: DatabaseOrder) -> Result<Option<u32>, NotChanged> {
-            let (number, change) = self.registry.decide(&self.databases, order)?;
+            let (number, change) = self.registry.decide(order)?;
             if let Some(change) = &change {
                 self.databases.follow(change);
             }
@@ -513,7 +524,7 @@ mod tests {
         for order in [DatabaseOrder::Empty("last".into()), DatabaseOrder::EmptyAll] {
             assert_eq!(node.order(order), Err(NotChanged::NoRoom));
         }
-        let changed = node.registry.decide(&node.databases, DatabaseOrder::Drop("last".into()));
+        let changed = node.registry.decide(DatabaseOrder::Drop("last".into()));
         let change = DatabaseChange::Drop { name: "last".into(), number: NUMBER_MAX };
         assert_eq!(changed, Ok((Some(NUMBER_MAX), Some(change))));
     }

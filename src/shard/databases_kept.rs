@@ -133,7 +133,9 @@ impl Registry {
             self.names.insert(place, name.clone());
             let number = place + self.raised;
             self.next_number = self.next_number.max(number + 1);
-            changes.push(DatabaseChange::Create { name, number });
+            let change = DatabaseChange::Create { name, number };
+            self.decided.follow(&change);
+            changes.push(change);
         }
         self.changes = Some(gone);
         Ok(changes)
@@ -264,12 +266,14 @@ mod tests {
         }
 
         fn order(&mut self, order: &DatabaseOrder) {
-            if let Ok((_, Some(change))) = self.registry.decide(&self.databases, order.clone()) {
+            if let Ok((_, Some(change))) = self.registry.decide(order.clone()) {
                 self.databases.follow(&change);
             }
         }
 
         fn all(&self) -> BTreeMap<String, u32> {
+            let decided = self.registry.decided.all();
+            assert!(decided.into_iter().eq(self.databases.all()) || self.databases.names().len() > 1);
             self.databases.all().map(|(name, number)| (name.to_string(), number)).collect()
         }
     }

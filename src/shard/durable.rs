@@ -16,9 +16,9 @@ use super::apply::Shard;
 use super::base::Base;
 use super::list_call::{ListAction, ListOutcome};
 use crate::clock::Now;
-use crate::journal::{Health, NodeRecord, Put, Record, Tap};
+use crate::journal::{Health, NodeRecord, Put, Record, Refusal, Tap};
 use crate::op::{Action, Meta, Namespace, Operation, Outcome};
-use crate::store::{ListKey, NewEntry, NewMeta, Store, Walked};
+use crate::store::{ListKey, NewEntry, NewMeta, Walked};
 
 /// Numbers of last records that are remembered, by the upper bits of the hash: the owner's choice
 /// looks at others, so each shard uses them all.
@@ -40,6 +40,11 @@ pub(super) struct Durable {
     pub(super) base: Option<Base>,
     /// Long lists that a task is changing in place.
     pub(super) editing: Vec<Name>,
+    /// What is kept may have keys that the shard has not, as long as no live set was written down.
+    lags: bool,
+    /// What the records since the simulation last looked were about.
+    #[cfg(test)]
+    pub(super) told: Vec<(Namespace, Vec<u8>)>,
 }
 
 /// A key that somebody has to come back to.
@@ -68,6 +73,8 @@ impl Durable {
     /// Appends the record of a change of the key with this hash.
     pub(super) fn append(&mut self, hash: u64, record: &Record<'_>) {
         let number = self.tap.append(record);
+        #[cfg(test)]
+        self.told.extend(super::comeback::place(record).map(|(namespace, key)| (namespace, key.to_vec())));
         self.last_writes[last_write_of(hash)] = number;
         self.touched = number;
     }
@@ -76,15 +83,6 @@ impl Durable {
     #[inline]
     pub(super) fn touch(&mut self, hash: u64) {
         self.touched = self.touched.max(self.last_writes[last_write_of(hash)]);
-    }
-
-    /// What an answer about a database waits for that is not there, or no longer under this number: the record
-    /// that says so may be the last one.
-    #[inline(never)]
-    pub(super) fn touch_database(&mut self, database: Namespace, store: &Store) {
-        if !store.has_database(database) {
-            self.touched = self.tap.appended();
-        }
     }
 
     fn remove(&mut self, namespace: Namespace, key: &[u8], hash: u64) {
@@ -99,11 +97,25 @@ fn last_write_of(hash: u64) -> usize {
 impl Shard {
     /// Has all outcomes from now on handed to a journal. To be called when everything that was kept is back.
     pub fn attach(&mut self, tap: Tap) {
+        let mut tap = tap;
+        // What was evicted while it was brought back is still kept.
+        let lags = self.store.stats().evictions > 0;
+        if lags {
+            tap.ask_base();
+        }
         self.store.note_evictions();
         let last_writes = Box::new([0; LAST_WRITES]);
-        let (base, editing) = (None, Vec::new());
-        self.durable =
-            Some(Box::new(Durable { tap, last_writes, touched: 0, base_noticed: 0, base, editing }));
+        self.durable = Some(Box::new(Durable {
+            tap,
+            last_writes,
+            touched: 0,
+            base_noticed: 0,
+            base: None,
+            editing: Vec::new(),
+            lags,
+            #[cfg(test)]
+            told: Vec::new(),
+        }));
     }
 
     /// Whether it has a journal.
@@ -149,6 +161,8 @@ impl Shard {
     pub fn journal_node(&mut self, order: &NodeRecord) {
         if let Some(durable) = &mut self.durable {
             durable.touched = durable.tap.append(&order.record());
+            #[cfg(test)]
+            durable.told.extend(order.changes().iter().map(|(name, _)| (Namespace::NODE, name.to_vec())));
         }
     }
 
@@ -159,30 +173,27 @@ impl Shard {
         }
     }
 
-    /// Why an operation cannot be, if the journal takes no record of it.
+    /// Why an operation cannot be, if the journal takes no record of it. That shows nothing of the key.
     #[inline(never)]
     pub(super) fn journal_refuses(&mut self, op: &Operation<'_>) -> Option<Outcome<'static>> {
         let durable = self.durable.as_mut()?;
+        let makes_room = matches!(op.action, Action::Delete { .. });
+        if let Some(refusal) = durable.tap.health().refuses(makes_room) {
+            return Some(match refusal {
+                Refusal::Full => Outcome::JournalFull,
+                Refusal::Failed => Outcome::JournalFailed,
+            });
+        }
         durable.touch(op.hash);
-        if op.namespace.is_database() {
-            durable.touch_database(op.namespace, &self.store);
-        }
-        match durable.tap.health() {
-            Health::Good => None,
-            Health::Full if matches!(op.action, Action::Delete { .. }) => None,
-            Health::Full => Some(Outcome::JournalFull),
-            Health::Failed => Some(Outcome::JournalFailed),
-        }
+        None
     }
 
     /// Why a call on a list cannot be, if the journal takes no record of it.
     pub(super) fn journal_refuses_list(&self, action: &ListAction) -> Option<ListOutcome> {
-        match self.health() {
-            Health::Good => None,
-            Health::Full if matches!(action, ListAction::Purge) => None,
-            Health::Full => Some(ListOutcome::JournalFull),
-            Health::Failed => Some(ListOutcome::JournalFailed),
-        }
+        self.health().refuses(matches!(action, ListAction::Purge)).map(|refusal| match refusal {
+            Refusal::Full => ListOutcome::JournalFull,
+            Refusal::Failed => ListOutcome::JournalFailed,
+        })
     }
 
     /// Records what was evicted since the last time.
@@ -250,6 +261,15 @@ impl Shard {
     pub(super) fn keep_remove(&mut self, namespace: Namespace, key: &[u8], hash: u64) {
         self.keep_evictions();
         if let Some(durable) = &mut self.durable {
+            durable.remove(namespace, key, hash);
+        }
+    }
+
+    /// Records that a key is not there, though what is kept may have it.
+    pub(super) fn keep_absent(&mut self, namespace: Namespace, key: &[u8], hash: u64) {
+        let Some(durable) = self.durable.as_mut().filter(|durable| durable.lags) else { return };
+        durable.lags = durable.tap.base_kept() == 0;
+        if durable.lags {
             durable.remove(namespace, key, hash);
         }
     }

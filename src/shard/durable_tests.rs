@@ -407,6 +407,28 @@ fn a_list_that_is_changed_without_end_is_in_the_live_set_all_the_same() {
 }
 
 #[test]
+fn a_live_set_that_writes_are_held_for_never_waits_for_a_call_that_is_held() {
+    let mut bench = Bench::new();
+    bench.call("list", ListAction::Write(numbers(0..20_000), Expiry::Never));
+    bench.handed();
+    let mut adds = bench.task("list", ListAction::Add(numbers(20_000..30_000), Expiry::Never));
+    assert!(!adds.may_go_on(false), "it has changed nothing yet");
+    assert!(!work(&mut bench.shard, &mut adds));
+    bench.source.ask_for_base(1);
+    bench.source.hold_writes(true);
+    let reads = bench.task("list", ListAction::Count);
+    assert!(reads.may_go_on(false) && adds.may_go_on(true));
+    for _ in 0..100 {
+        bench.shard.write_base(NOW);
+        if adds.may_go_on(!bench.shard.is_congested()) {
+            work(&mut bench.shard, &mut adds);
+        }
+    }
+    assert!(matches!(adds.take_outcome(), Some(ListOutcome::Added(10_000, 30_000))));
+    assert!(bench.handed().iter().any(|handed| matches!(handed, Handed::BaseEnds)));
+}
+
+#[test]
 fn what_is_over_the_ceiling_is_refused_with_sizes_or_evicted() {
     let value = [b'v'; 1_000];
     let fill = |shard: &mut Shard| {

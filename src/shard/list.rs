@@ -125,6 +125,17 @@ impl ListTask {
                 | ListAction::Purge
         )
     }
+
+    /// Whether it is worked on now, when writes are taken or are not. One that is changing a list in place
+    /// goes on in any case: the live set that writes may be waiting for waits for that list to be whole.
+    pub fn may_go_on(&self, takes_writes: bool) -> bool {
+        let is_in_place = match &self.progress {
+            Progress::Editing(edit) => matches!(edit.draft, Draft::InPlace(_)),
+            Progress::Undoing { .. } => true,
+            Progress::Begun | Progress::Reading(_) => false,
+        };
+        takes_writes || !self.writes() || is_in_place
+    }
 }
 
 impl Shard {
@@ -153,11 +164,13 @@ impl Shard {
         if self.durable.is_some() {
             self.keep_evictions();
         }
-        let done = task.outcome.is_some();
-        if done && let Some(durable) = &mut self.durable {
-            durable.touch(task.hash);
+        match (&task.outcome, &mut self.durable) {
+            (None, _) => return false,
+            // It shows nothing of the list.
+            (Some(ListOutcome::JournalFull | ListOutcome::JournalFailed), _) | (_, None) => {}
+            (Some(_), Some(durable)) => durable.touch(task.hash),
         }
-        done
+        true
     }
 
     /// Tells the live set that is being written whether the list is whole.
@@ -194,6 +207,10 @@ impl Shard {
             }
             (ListAction::Exists, found) => Step::Done(ListOutcome::Exists(found.is_some())),
             (ListAction::Contains(_), None) => Step::Done(ListOutcome::Exists(false)),
+            (ListAction::Purge, None) => {
+                self.keep_absent(at.namespace, at.key, at.hash);
+                Step::Done(ListOutcome::Absent)
+            }
             (_, None) => Step::Done(ListOutcome::Absent),
             (ListAction::Add(..) | ListAction::Remove(_), Some(view)) => {
                 edit(draft(&view), Some((view.version, view.expires_ms)))
@@ -485,7 +502,12 @@ impl ListTask {
 impl Budget {
     /// What a reactor may do in one turn, for however many calls.
     pub fn of_a_turn() -> Budget {
-        Budget { values: LIST_VALUES_PER_TURN, bytes: LIST_BYTES_PER_TURN }
+        Budget::of(LIST_VALUES_PER_TURN, LIST_BYTES_PER_TURN)
+    }
+
+    /// So many values, and so many bytes of them.
+    pub(super) fn of(values: usize, bytes: usize) -> Budget {
+        Budget { values, bytes }
     }
 
     /// Whether there is nothing left of it.

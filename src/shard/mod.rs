@@ -11,6 +11,7 @@ mod apply_model;
 mod apply_tests;
 mod base;
 mod bytes;
+mod comeback;
 mod counter;
 mod databases;
 mod databases_kept;
@@ -24,10 +25,13 @@ mod mesh;
 #[cfg(test)]
 mod replay_tests;
 mod restore;
+#[cfg(test)]
+mod simulation;
 
 pub use crate::doorbell::Doorbell;
 pub use apply::Shard;
 pub use bytes::Bytes;
+pub use comeback::{Comeback, ComebackPart, NotBack};
 pub use databases::{DatabaseChange, DatabaseOrder, Databases, NotChanged, Registry};
 pub use databases_kept::{DatabasesWalk, Unrestored as DatabasesUnrestored};
 pub use job::{Job, Ticket};
@@ -36,7 +40,7 @@ pub use list_call::{ListAction, ListOutcome, Needle, Values};
 pub use mesh::{Arrival, Mesh, Message};
 pub use restore::RestoreError;
 
-pub use crate::journal::{Health, NodeRecord, Tap};
+pub use crate::journal::{Health, NodeRecord, Refusal, Tap};
 pub use crate::store::{
     Brought, Kept, Listed, Scan, ScanPlace, Sweep, Swept, SweptValue, View, Walk, WalkBudget, WalkEntry,
     Walked,

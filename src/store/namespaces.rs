@@ -333,11 +333,6 @@ impl Store {
         self.spaces.is_open(namespace) || self.spaces.was_renumbered(namespace)
     }
 
-    /// Whether a database is open under this number.
-    pub fn has_database(&self, database: Namespace) -> bool {
-        self.spaces.is_open(database)
-    }
-
     /// Opens a database for writes.
     pub fn open_database(&mut self, database: Namespace) {
         self.spaces.open(database);

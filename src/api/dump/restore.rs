@@ -385,6 +385,8 @@ impl Restore {
             Outcome::ConditionFailed(_) => self.counts.skipped += 1,
             Outcome::StoreFull => self.refuse(index.into(), LineTrouble::Full),
             Outcome::TooLarge => self.refuse(index.into(), LineTrouble::TooLarge),
+            // Lines before it were restored, and what has become of them is not known.
+            Outcome::JournalFailed => drop(self.refused.get_or_insert(Problem::Unkept)),
             refused => {
                 self.refused.get_or_insert(kv::refused(refused));
             }
@@ -399,6 +401,8 @@ impl Restore {
             Some(ListOutcome::Exists(true)) => self.counts.skipped += 1,
             Some(ListOutcome::StoreFull) => self.refuse(index.into(), LineTrouble::Full),
             Some(ListOutcome::TooLarge) => self.refuse(index.into(), LineTrouble::TooLarge),
+            Some(ListOutcome::JournalFull) => drop(self.refused.get_or_insert(Problem::JournalFull)),
+            Some(ListOutcome::JournalFailed) => drop(self.refused.get_or_insert(Problem::Unkept)),
             _ => {
                 self.refused.get_or_insert(Problem::Busy);
             }

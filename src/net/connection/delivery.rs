@@ -6,6 +6,7 @@
 
 use std::io::{self, IoSlice};
 
+use super::kept::{Unkept, hold, note};
 use super::{Connection, Intake, Life, Proof, Stage, State};
 use crate::api::{Call, Decoded, Flow, Gather, Problem, Tail, Work, Wrote};
 use crate::http::{Method, Request, Version, response};
@@ -27,7 +28,7 @@ impl Connection {
     pub fn answer(&mut self, core: &mut Core, id: u32) -> Life {
         let mut progress = false;
         if let Some(backlog) = self.backlog.as_mut()
-            && core.is_kept(self.gate)
+            && (!self.is_held || core.is_kept(self.gate))
         {
             // Until now it was not the client that was slow.
             progress = std::mem::take(&mut self.is_held);
@@ -48,12 +49,13 @@ impl Connection {
             return self.settle(core, progress);
         }
         let mut scratch = std::mem::take(&mut core.scratch);
-        let result = self.execute(core, id, &mut scratch);
+        let mut unkept = None;
+        let result = self.execute(core, id, &mut scratch, &mut unkept);
         if self.held > 0 {
             self.dispatch(core, id);
         }
         if core.shard.is_journalled() {
-            self.hold_output(!scratch.is_empty(), core, id);
+            self.hold_output(unkept, core, id);
         }
         let result = result.and_then(|()| self.send(&mut scratch, Tail::None));
         scratch.clear();
@@ -74,9 +76,15 @@ impl Connection {
     }
 
     /// Answers slots from the front until one has to wait, the socket is full or none is left.
-    fn execute(&mut self, core: &mut Core, id: u32, scratch: &mut Vec<u8>) -> io::Result<()> {
+    fn execute(
+        &mut self,
+        core: &mut Core,
+        id: u32,
+        scratch: &mut Vec<u8>,
+        unkept: &mut Unkept,
+    ) -> io::Result<()> {
         let mut answered = 0;
-        let result = self.execute_behind(&mut answered, core, id, scratch);
+        let result = self.execute_behind(&mut answered, core, id, scratch, unkept);
         self.retire(answered);
         result
     }
@@ -88,6 +96,7 @@ impl Connection {
         core: &mut Core,
         id: u32,
         scratch: &mut Vec<u8>,
+        unkept: &mut Unkept,
     ) -> io::Result<()> {
         let is_journalled = core.shard.is_journalled();
         while self.backlog.is_none()
@@ -99,7 +108,7 @@ impl Connection {
             let (request, close) = (&slot.request, slot.close);
             let number = self.front.wrapping_add(*answered as u32);
             let ticket = Ticket { connection: id, generation: self.generation, request: number, piece: 0 };
-            let mut made = None;
+            let (mut made, mut begins) = (None, Some(scratch.len()));
             let tail = match (&mut slot.state, &mut slot.call) {
                 (State::Incomplete, _) => {
                     if std::mem::take(&mut self.continue_due) {
@@ -114,6 +123,8 @@ impl Connection {
                     self.dispatch(core, id);
                     continue;
                 }
+                // There is no way to say it behind a part of another answer.
+                (State::Refused(_), _) if self.has_begun => return Err(io::ErrorKind::InvalidData.into()),
                 (State::Refused(problem), _) => {
                     let about = (!head.is_empty()).then_some((request, head));
                     core.api.refuse(about, problem.clone(), close, scratch);
@@ -188,6 +199,10 @@ impl Connection {
                     if gather.is_stream() && request.method != Method::Head {
                         let to = (&mut self.stream, &mut self.backlog);
                         if !stream(gather, (request, head, close), ticket, core, to, scratch)? {
+                            if is_journalled && Some(scratch.len()) > begins {
+                                begins = begins.filter(|_| !std::mem::replace(&mut self.has_begun, true));
+                                note(unkept, (begins, request, head), &mut self.gate, core);
+                            }
                             return Ok(());
                         }
                     } else if !gather.is_done() {
@@ -195,6 +210,11 @@ impl Connection {
                             Flow::Waits => return Ok(()),
                             Flow::Broken => return Err(io::ErrorKind::OutOfMemory.into()),
                             Flow::Sends(tail, room) => {
+                                begins = begins.filter(|_| !std::mem::replace(&mut self.has_begun, true));
+                                if is_journalled {
+                                    note(unkept, (begins, request, head), &mut self.gate, core);
+                                    self.is_held |= hold(unkept, &mut self.backlog, self.gate, core);
+                                }
                                 send(&mut self.stream, &mut self.backlog, scratch, tail)?;
                                 if let (Some(backlog), Some(room)) = (&mut self.backlog, room) {
                                     backlog.hold(room);
@@ -206,6 +226,7 @@ impl Connection {
                     let State::Gathering(gather) = std::mem::replace(&mut slot.state, State::Ready) else {
                         unreachable!("matched above")
                     };
+                    begins = begins.filter(|_| !std::mem::take(&mut self.has_begun));
                     let (tail, room) = gather.answer(&mut core.api, request, head, close, scratch, core.now);
                     made = room;
                     tail
@@ -216,15 +237,17 @@ impl Connection {
             };
             let decode = match tail {
                 Tail::Decode(decode) => Some(decode),
-                Tail::None if scratch.len() < SCRATCH_BYTES => None,
+                Tail::None if scratch.len() < SCRATCH_BYTES => {
+                    if is_journalled {
+                        note(unkept, (begins, request, head), &mut self.gate, core);
+                    }
+                    None
+                }
                 tail => {
                     if is_journalled {
                         let tail = tail.gather(scratch);
-                        self.gate = self.gate.max(core.gate());
-                        if !core.is_kept(self.gate) {
-                            self.is_held = true;
-                            self.backlog.get_or_insert_with(|| core.buffers.backlog());
-                        }
+                        note(unkept, (begins, request, head), &mut self.gate, core);
+                        self.is_held |= hold(unkept, &mut self.backlog, self.gate, core);
                         send(&mut self.stream, &mut self.backlog, scratch, tail)?;
                     } else {
                         send(&mut self.stream, &mut self.backlog, scratch, tail)?;
@@ -279,14 +302,14 @@ impl Connection {
         match slot.map(|slot| &mut slot.state) {
             Some(state @ State::Asked(_)) => {
                 *state = match job.is_lost() {
-                    true => State::Refused(Problem::JournalFailed),
+                    true => State::Refused(Problem::Unkept),
                     false => State::Answered(job),
                 };
                 self.asked -= 1;
                 return;
             }
             Some(state @ State::Gathering(_)) if job.is_lost() => {
-                *state = State::Refused(Problem::JournalFailed);
+                *state = State::Refused(Problem::Unkept);
             }
             Some(State::Gathering(gather)) => {
                 let piece = job.ticket.piece;

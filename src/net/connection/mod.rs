@@ -156,9 +156,11 @@ pub struct Connection {
     backlog_bytes: u64,
     /// The journal must have kept what has this number before any output goes.
     gate: u64,
-    /// The output waits for that, and is in the reactor's list with this number.
+    /// All of the backlog waits for that, and is in the reactor's list with this number.
     is_held: bool,
     listed_gate: u64,
+    /// A part of the answer at the front of the queue was made.
+    has_begun: bool,
     /// It has stopped before a write, and is in the reactor's list of those.
     is_paused: bool,
     /// It is among the reactor's stalls since then; 0 is not.
@@ -224,6 +226,7 @@ impl Connection {
             gate: 0,
             is_held: false,
             listed_gate: 0,
+            has_begun: false,
             is_paused: false,
             stalled_since_ms: 0,
             remembered: Remembered::of_peer(trusted_uid),

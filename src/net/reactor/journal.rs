@@ -3,8 +3,9 @@
 
 use std::io;
 
-use super::{Reactor, Task, list};
+use super::{Reactor, Task, list, watch};
 use crate::api::LedgerWalk;
+use crate::net::connection::Life;
 use crate::shard::{Health, NodeRecord};
 
 impl Reactor {
@@ -13,9 +14,8 @@ impl Reactor {
     #[inline(never)]
     pub(super) fn release(&mut self) {
         self.core.shard.flush_journal();
-        if self.core.shard.health() == Health::Failed {
-            self.give_up();
-        }
+        let has_failed = self.core.shard.health() == Health::Failed;
+        // Read behind that, so that it is the last.
         let kept = self.core.shard.kept();
         while let Some(client) = self.core.waiting.next_output(kept) {
             if self.client(client).is_some() {
@@ -23,8 +23,14 @@ impl Reactor {
             }
         }
         self.core.tell_followers();
+        while let Some(task) = self.core.next_followed() {
+            self.hand_back(task);
+        }
         while let Some((asker, job)) = self.core.waiting.next_answer(kept) {
             self.hand_back(Task { asker, job, gate: 0 });
+        }
+        if has_failed {
+            self.give_up(kept);
         }
         self.resume();
     }
@@ -47,24 +53,33 @@ impl Reactor {
         }
     }
 
-    /// The disk has failed: nobody is told what is not kept, and never will be.
+    /// The disk has failed: nobody is told of what is not kept, and never will be, but that this is so.
     #[cold]
-    fn give_up(&mut self) {
-        let kept = self.core.shard.kept();
+    fn give_up(&mut self, kept: u64) {
         while let Some((id, generation)) = self.core.waiting.next_output(u64::MAX) {
             match self.client((id, generation)).and_then(|client| client.held_for()) {
-                Some(gate) if gate > kept => self.close(id),
+                Some(gate) if gate > kept => self.lose(id),
                 Some(_) => self.answer(id),
                 None => {}
             }
         }
-        while let Some((asker, mut job)) = self.core.waiting.next_answer(u64::MAX) {
-            job.lose();
+        while let Some((gate, asker, mut job)) = self.core.waiting.next_lost() {
+            if gate > kept {
+                job.lose();
+            }
             self.hand_back(Task { asker, job, gate: 0 });
         }
         for mut task in self.core.take_untold() {
             task.job.lose();
             self.hand_back(Task { gate: 0, ..task });
+        }
+    }
+
+    fn lose(&mut self, id: u32) {
+        let Some(connection) = self.connections.get_mut(id as usize) else { return };
+        match connection.lose(&mut self.core, id) {
+            Life::Over => self.close(id),
+            Life::Open => watch(connection, id, &mut self.ready, &mut self.timers),
         }
     }
 
@@ -81,6 +96,7 @@ impl Reactor {
         self.writing_base
             || self.core.waiting.may_go_on(kept, takes_writes)
             || self.core.can_tell_followers(kept)
+            || self.core.next_list().is_some()
     }
 
     /// Hands on what is to be kept, and a slice of the live set if the journal wants it. Behind all that
