@@ -17,7 +17,8 @@
 //!          ├───────────────► helper ◄───────────────┤
 //!          │ records of what was done               │
 //!          └──────► journal ► sync, disk ◄──────────┘     with persistence
-//!   main: signals, start, stop, reload; a log thread for each output; a watchdog under a supervisor
+//!   main: signals, start, stop, reload; a log thread for each output; a watchdog under a supervisor;
+//!   at the start one that checks what was kept, at the end one that sees to it that it is
 //! ```
 //!
 //! Reactors never block, never lock and never wait for another thread. What would hold one up
@@ -49,6 +50,13 @@
 //! With persistence the shard hands a record of each outcome to its [`journal`], whose thread writes and syncs
 //! what all shards brought as one group. Whatever shows something that is not kept yet waits in its
 //! connection, or with the core that owns the key, while the reactor goes on with others.
+//!
+//! # The start
+//!
+//! The reactors run before what was kept is read, and answer for the node: it is alive, it is not ready. The
+//! main thread takes the folder first and refuses what can be refused at once; a thread beside the reactors reads it.
+//! When all of it is good each reactor is told, as of changed settings, who there is and what its part is, and brings that back a slice
+//! each turn. The node serves when the last one has.
 //!
 //! # Layers
 //!

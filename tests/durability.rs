@@ -7,6 +7,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use common::durable::{End, Folder, end, wait_until_ready};
+use common::node::SLOW_READER;
 use common::tls::{Pair, connect};
 use common::{Client, Node, Random, Response, chunked, kv, token};
 use rustix::process::Signal;
@@ -386,21 +387,6 @@ fn a_location_that_may_not_be_written_is_refused_with_77() {
     assert!(ended.stderr.contains("persistence.location"), "{}", ended.stderr);
 }
 
-/// What runs a node so that it reads slowly what it has kept: in pieces of half a MiB, each of which takes a
-/// fifth of a second. The tracer is a process beside it, so that the node has the number that the test knows.
-const SLOW_READER: [&str; 10] = [
-    "strace",
-    "-D",
-    "-f",
-    "-qq",
-    "-o",
-    "/dev/null",
-    "-e",
-    "trace=pread64",
-    "-e",
-    "inject=pread64:delay_enter=200000",
-];
-
 fn can_read_slowly() -> bool {
     let is_there = std::process::Command::new("strace").arg("-V").output().is_ok();
     if !is_there {
@@ -762,19 +748,51 @@ const SMALL_DISK: [&str; 5] = [
     "mount -t tmpfs -o size=420m tmpfs data && fallocate -l 240M data/filler && exec \"$0\" \"$@\"",
 ];
 
-#[test]
-fn a_full_disk_refuses_what_takes_room_and_heals_by_itself() {
+/// A node whose disk has room for some hundred MB; none where no disk can be mounted.
+fn node_with_a_small_disk() -> Option<Node> {
     let mut probe = std::process::Command::new("unshare");
     probe.args(["-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]);
     if !probe.status().is_ok_and(|status| status.success()) {
         println!("no disk can be mounted here");
-        return;
+        return None;
     }
     let node = Node::start(|setup| {
         setup.set("persistence.enabled", true).set("persistence.location", "data/journal");
         setup.set("store.memory_limit", "600MiB").before("mkdir data").runner(&SMALL_DISK);
     });
     wait_until_ready(&node);
+    Some(node)
+}
+
+#[test]
+fn a_node_whose_disk_is_full_stops_in_order() {
+    let Some(mut node) = node_with_a_small_disk() else { return };
+    // Many at a time, so that some are under way when nothing more goes.
+    let value = vec![b'x'; 1_000_000];
+    std::thread::scope(|scope| {
+        for id in 0..8 {
+            let (node, value) = (&node, &value);
+            scope.spawn(move || {
+                let mut client = node.client();
+                let refused = (0..300).map(|number| client.put(&kv(format!("{id}/{number}")), value));
+                let refused = refused.skip_while(|put| put.status == 201).next().expect("a full disk");
+                assert_eq!(refused.status, 507, "{refused}");
+            });
+        }
+    });
+    let mut witness = node.client();
+    witness.put(&kv("refused"), "x").expect(507);
+    let began = Instant::now();
+    node.signal(Signal::TERM);
+    witness.expect_orderly_close();
+    let ended = node.wait(Duration::from_secs(30));
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(began.elapsed() < Duration::from_secs(8), "took {:?}", began.elapsed());
+}
+
+#[test]
+fn a_full_disk_refuses_what_takes_room_and_heals_by_itself() {
+    let Some(node) = node_with_a_small_disk() else { return };
     let mut client = node.client();
     let value = vec![b'x'; 1_000_000];
     let mut kept = 0;
@@ -793,7 +811,7 @@ fn a_full_disk_refuses_what_takes_room_and_heals_by_itself() {
     for number in 0..kept {
         assert_eq!(client.get(&kv(format!("large/{number}"))).expect(200).body.len(), value.len());
     }
-    client.delete(&kv("key-0")).expect(200);
+    client.delete(&kv("large/0")).expect(200);
     std::fs::remove_file(format!("/proc/{}/root{}/data/filler", node.pid(), node.folder().display()))
         .expect("the filler");
     let began = std::time::Instant::now();
@@ -806,7 +824,7 @@ fn a_full_disk_refuses_what_takes_room_and_heals_by_itself() {
     }
     assert_eq!(client.get("/readyz").expect(200).text(), "ready\n");
     client.put(&kv(format!("large/{kept}")), &value).expect(201);
-    client.get(&kv("key-0")).expect(404);
+    client.get(&kv("large/0")).expect(404);
 }
 
 #[test]

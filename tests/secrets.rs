@@ -201,6 +201,7 @@ fn no_secret_is_in_a_log_a_command_line_an_answer_or_a_file_after_work_with_ever
             setup.set("general.unix_socket", "lucid.sock");
             setup.set("persistence.enabled", "true").set("persistence.location", "data");
         });
+        common::durable::wait_until_ready(&node);
         let mut secrets = Secrets::default();
         for secret in [token::SECRET, PREVIOUS_SECRET, ENCRYPTION_KEY, WRONG_ENCRYPTION_KEY] {
             secrets.add(secret);

@@ -188,3 +188,61 @@ fn with_encryption_nothing_of_it_is_in_clear_and_another_key_does_not_open_it() 
     third.wait_for_stderr("encrypted with another key", 1);
     assert_eq!(files(folder.path()), ["warm.damaged-1"]);
 }
+
+#[test]
+fn a_snapshot_that_cannot_be_written_is_a_failure_and_leaves_nothing_half_done() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = Node::start(|setup| {
+        setup.set("persistence.snapshot_on_exit", folder.path().join("warm").display());
+        // Files that may not grow stand for a disk that is full; the signal that comes with it is for others.
+        setup.before("trap '' XFSZ");
+    });
+    let mut client = node.client();
+    for number in 0..10 {
+        client.put(&kv(format!("key-{number}")), vec![b'v'; 500_000]).expect(201);
+    }
+    let limit = Rlimit { current: Some(1_000_000), maximum: Some(1_000_000) };
+    prlimit(Pid::from_raw(node.pid() as i32), Resource::Fsize, limit).expect("a child of ours");
+    node.signal(Signal::TERM);
+    let ended = node.wait(Duration::from_secs(20));
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("cannot write the snapshot"), "{}", ended.stderr);
+    assert_eq!(files(folder.path()), [""; 0]);
+}
+
+#[test]
+fn a_node_whose_snapshot_is_read_for_long_answers_and_stops_at_once_and_the_snapshot_stays() {
+    if std::process::Command::new("strace").arg("-V").output().is_err() {
+        return println!("skipped: strace is not installed");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let first = node(folder.path(), 1, &[]);
+    let mut client = first.client();
+    for number in 0..100 {
+        client.put(&kv(format!("key-{number}")), vec![b'v'; 40_000]).expect(201);
+    }
+    drop(client);
+    stop(first);
+    let before = std::fs::read(folder.path().join("warm")).unwrap();
+    for wanted in ["checking: ", "recovering: "] {
+        let mut slow = Node::start(|setup| {
+            setup.set("persistence.snapshot_on_exit", folder.path().join("warm").display());
+            setup.runner(&common::node::SLOW_READER);
+        });
+        let mut stranger = slow.stranger();
+        stranger.get("/livez").expect(200);
+        while !stranger.get("/readyz").expect(503).text().starts_with(wanted) {}
+        slow.signal(Signal::TERM);
+        let ended = slow.wait(Duration::from_secs(20));
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert_eq!(files(folder.path()), ["warm"]);
+        assert!(std::fs::read(folder.path().join("warm")).unwrap() == before, "it has changed");
+    }
+    let last = node(folder.path(), 2, &[]);
+    let mut client = ready(&last);
+    for number in 0..100 {
+        assert_eq!(client.get(&kv(format!("key-{number}"))).expect(200).body.len(), 40_000);
+    }
+    assert_eq!(files(folder.path()), [""; 0]);
+}

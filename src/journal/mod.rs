@@ -69,6 +69,7 @@ mod driver;
 mod fault;
 mod files;
 mod folder;
+mod frame;
 mod manifest;
 mod offline;
 mod output;

@@ -122,9 +122,31 @@ impl<'d> Parts<'d> {
 /// there stays until then.
 #[derive(Debug)]
 pub struct SnapshotWriter {
+    output: Output,
+    unfinished: Unfinished,
+}
+
+/// The file as long as it is not whole. Goes with the attempt that does not finish it.
+#[derive(Debug)]
+struct Unfinished {
     disk: FolderOnDisk,
     name: String,
-    output: Output,
+    is_whole: bool,
+}
+
+impl Unfinished {
+    fn path(&self) -> String {
+        format!("{}.new", self.name)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            // If that is refused too, the next attempt begins the file anew.
+            let _ = self.disk.remove(&self.path());
+        }
+    }
 }
 
 impl SnapshotWriter {
@@ -135,7 +157,8 @@ impl SnapshotWriter {
     pub fn create(path: &Path, key: Option<&MasterKey>) -> io::Result<SnapshotWriter> {
         let (folder, name) = split(path)?;
         let disk = FolderOnDisk::open(&folder)?;
-        let file = disk.create(&unfinished(&name))?;
+        let unfinished = Unfinished { disk, name, is_whole: false };
+        let file = unfinished.disk.create(&unfinished.path())?;
         let mark = new_mark();
         let (sealer, seal) = match key {
             None => (None, None),
@@ -147,7 +170,7 @@ impl SnapshotWriter {
         };
         let head = FileHead { kind: Kind::Snapshot, number: 0, generation: 0, mark, seal };
         write_all(&*file, &head.encode(), 0)?;
-        Ok(SnapshotWriter { disk, name, output: Output::new(Begun { file, mark, sealer }, 1) })
+        Ok(SnapshotWriter { output: Output::new(Begun { file, mark, sealer }, 1), unfinished })
     }
 
     /// Appends a part of the live set.
@@ -163,9 +186,11 @@ impl SnapshotWriter {
     /// # Errors
     /// Those of the disk.
     pub fn finish(self) -> io::Result<()> {
-        self.output.end()?;
-        self.disk.rename(&unfinished(&self.name), &self.name)?;
-        self.disk.sync_folder()
+        let SnapshotWriter { output, mut unfinished } = self;
+        output.end()?;
+        unfinished.disk.rename(&unfinished.path(), &unfinished.name)?;
+        unfinished.is_whole = true;
+        unfinished.disk.sync_folder()
     }
 }
 
@@ -239,8 +264,4 @@ fn split(path: &Path) -> io::Result<(PathBuf, String)> {
     let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidFilename)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok((folder.into(), name.into()))
-}
-
-fn unfinished(name: &str) -> String {
-    format!("{name}.new")
 }

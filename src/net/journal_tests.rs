@@ -491,6 +491,39 @@ fn when_the_disk_has_failed_nobody_hears_of_what_is_not_kept() {
 }
 
 #[test]
+fn when_the_time_to_stop_is_over_whoever_waits_for_the_disk_is_told_that_nothing_is_known() {
+    for workers in [1, 2] {
+        let mut node = Node::start(workers, 10_000);
+        let mut writers: Vec<_> = (0..8).map(|_| node.client()).collect();
+        for (number, writer) in writers.iter_mut().enumerate() {
+            writer.put(&format!("key-{number}"), "x");
+        }
+        let mut batch = node.client();
+        batch.send(
+            "POST",
+            "/api/kv/batch",
+            r#"[{"op":"put","key":"a","value":"x"},{"op":"put","key":"b","value":"x"}]"#,
+        );
+        node.hears(10);
+        let mut uploader = node.client();
+        uploader.0.write_all(b"PUT /api/kv/never HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nx").unwrap();
+        node.state.set(Phase::Draining);
+        node.bells.iter().for_each(Doorbell::ring_always);
+        writers.iter_mut().for_each(Client::hears_nothing);
+        node.state.set(Phase::Closing);
+        node.bells.iter().for_each(Doorbell::ring_always);
+        for client in writers.iter_mut().chain([&mut batch]) {
+            assert!(client.expect(503).contains("outcome_unknown"));
+            assert_eq!(client.hear(PATIENCE), Heard::End);
+        }
+        assert_eq!(uploader.hear(PATIENCE), Heard::End);
+        for thread in node.threads {
+            thread.join().expect("no panic").expect("no failure");
+        }
+    }
+}
+
+#[test]
 fn of_a_pipeline_what_is_kept_is_answered_and_the_first_that_is_not_ends_it_when_the_disk_has_failed() {
     let mut node = Node::start(1, 10_000);
     let mut client = node.client();

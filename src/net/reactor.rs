@@ -548,7 +548,8 @@ impl Reactor {
 }
 
 impl Reactor {
-    /// Ends every connection, whatever it is waiting for.
+    /// Ends every connection, whatever it is waiting for. Whoever waits for the disk is told that nobody knows what
+    /// became of his request, as far as that goes without waiting.
     #[cold]
     fn close_all(&mut self) {
         if !std::mem::take(&mut self.listeners).is_empty() {
@@ -556,7 +557,12 @@ impl Reactor {
         }
         self.core.draining = true;
         let ids: Vec<u32> = self.connections.iter().map(|(id, _)| id as u32).collect();
-        ids.into_iter().for_each(|id| self.close(id));
+        for id in ids {
+            if let Some(connection) = self.connections.get_mut(id as usize) {
+                connection.abandon(&mut self.core, id);
+            }
+            self.close(id);
+        }
         self.core.mesh.wake_all();
     }
 }

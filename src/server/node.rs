@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ use crate::shard::{Doorbell, Shard};
 
 /// How often whoever watches a start is shown more.
 const TICK: Duration = Duration::from_millis(50);
+
+/// How often the service manager is told how far the end has come.
+const SAVING_TICK: Duration = Duration::from_secs(1);
 
 /// How long a start may take before it is said where the node listens, though it does not serve yet. Whoever
 /// starts one with little to bring back finds it ready when it says so.
@@ -94,8 +98,25 @@ struct End {
     deadline_ms: u64,
     /// Why, if it was not told to.
     failure: Option<StartError>,
-    /// What it was to be kept is on its way.
-    is_closing: bool,
+    /// What is to be kept is on its way to the disk.
+    closing: Option<Closing>,
+}
+
+/// What is to be kept on its way to the disk.
+struct Closing {
+    /// Entries of the snapshot that are written, and how many the service manager was told of.
+    written: Arc<AtomicU64>,
+    told: u64,
+}
+
+impl Closing {
+    /// Asks the service manager for more time, if something was done with the last.
+    fn tick(&mut self) {
+        let written = self.written.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.told, written) != written {
+            supervisor::saving(written);
+        }
+    }
 }
 
 impl Node {
@@ -103,95 +124,164 @@ impl Node {
     ///
     /// # Errors
     /// When what was kept cannot be used, which may take its time to see.
-    pub fn wait(mut self, mut grace: Duration, reload: &mut Reload<'_>) -> Result<Ended, StartError> {
+    pub fn wait(self, grace: Duration, reload: &mut Reload<'_>) -> Result<Ended, StartError> {
+        let running = self.bells.len();
         let (clock, watch) = (Clock::start(), Stopwatch::start());
-        let now_ms = || clock.now().unix_ms;
-        let mut running = self.bells.len();
-        let mut end: Option<End> = None;
-        let mut remains = Vec::new();
-        let mut is_settled = false;
+        Run { node: self, clock, watch, grace, running, remains: Vec::new(), end: None, is_settled: false }
+            .wait(reload)
+    }
+}
+
+/// The life of a node from the first turn of its reactors on.
+struct Run {
+    node: Node,
+    clock: Clock,
+    watch: Stopwatch,
+    /// How long what is under way may take when the node stops.
+    grace: Duration,
+    /// Reactors that have not ended, and what the others have left.
+    running: usize,
+    remains: Vec<(Shard, Api)>,
+    end: Option<End>,
+    /// Nothing of the start is left to be done.
+    is_settled: bool,
+}
+
+impl Run {
+    fn wait(mut self, reload: &mut Reload<'_>) -> Result<Ended, StartError> {
         loop {
-            if end.is_none()
-                && (matches!(self.start, Start::Done) || u128::from(watch.ns()) >= UNANNOUNCED.as_nanos())
-                && let Err(failure) = self.greet()
-            {
-                end = Some(self.stop(Phase::Closing, now_ms() + CLOSING_MS, Some(failure)));
-            }
-            if let Some(end) = &mut end
-                && running == 0
-                && !end.is_closing
-                && !matches!(self.start, Start::Checking(..))
-            {
-                if let Some(failure) = end.failure.take() {
-                    return Err(failure);
-                }
-                end.is_closing = true;
-                self.close(std::mem::take(&mut remains), "stopped");
-            }
-            let patience = match &end {
-                Some(End { is_closing: true, .. }) => None,
-                Some(end) => Some(Duration::from_millis(end.deadline_ms.saturating_sub(now_ms()))),
-                None if !matches!(self.start, Start::Done) => Some(TICK),
-                None => (!is_settled).then_some(SETTLED),
-            };
-            let event = match patience {
-                None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(patience) => self.events.recv_timeout(patience),
+            self.greet();
+            self.conclude()?;
+            let event = match self.patience() {
+                None => self.node.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(patience) => self.node.events.recv_timeout(patience),
             };
             match event {
-                Ok(Event::Signal(SIGHUP)) if end.is_some() => {}
-                Ok(Event::Signal(SIGHUP)) => self.reload(&mut grace, reload),
-                Ok(Event::Signal(_)) if end.is_some() => {
-                    log::warn!("second signal: stopping now");
-                    return Ok(Ended::Failed);
-                }
-                Ok(Event::Signal(_)) => {
-                    log::info!("stopping: {} connections are open", self.loads.total());
-                    supervisor::stopping();
-                    end = Some(self.stop(Phase::Draining, now_ms() + grace.as_millis() as u64, None));
-                }
-                Ok(Event::Opened(opened)) => {
-                    let began = std::mem::replace(&mut self.start, Start::Done);
-                    // Nobody waits for it any more.
-                    if end.is_some() {
-                        continue;
+                Ok(Event::Signal(SIGHUP)) if self.end.is_some() => {}
+                Ok(Event::Signal(SIGHUP)) => self.node.reload(&mut self.grace, reload),
+                Ok(Event::Signal(_)) => match &mut self.end {
+                    None => self.drain(),
+                    Some(End { failure, .. }) => {
+                        log::warn!("second signal: stopping now");
+                        return failure.take().map_or(Ok(Ended::Failed), Err);
                     }
-                    if let Start::Checking(_, report) = began {
-                        report.end();
-                    }
-                    if let Err(failure) = opened.and_then(|found| self.bring_back(*found)) {
-                        end = Some(self.stop(Phase::Closing, now_ms() + CLOSING_MS, Some(failure)));
-                    }
-                }
-                Ok(Event::Recovered) => self.recovered(),
-                Ok(Event::Closed(ended)) => return Ok(ended),
+                },
+                Ok(Event::Opened(opened)) => self.opened(opened),
+                Ok(Event::Recovered) => self.node.recovered(),
                 Ok(Event::ReactorEnded(ended)) => match *ended {
                     Ok(remaining) => {
-                        remains.push(remaining);
-                        running -= 1;
+                        self.remains.push(remaining);
+                        self.running -= 1;
                     }
                     Err(error) => {
                         log::error!("a reactor failed: {error}");
                         return Ok(Ended::Failed);
                     }
                 },
-                Err(_) => match &mut end {
-                    None => is_settled |= self.tick(),
-                    Some(End { failure: Some(_), .. }) => running = 0,
-                    Some(end) if running > 0 && self.state.phase() == Phase::Draining => {
-                        log::warn!("stopping: {} connections did not finish in time", self.loads.total());
-                        end.deadline_ms = now_ms() + CLOSING_MS;
-                        self.state.set(Phase::Closing);
-                        self.bells.iter().for_each(Doorbell::ring_always);
-                    }
-                    // A reactor or a disk hangs. What has come to the journal is kept all the same.
-                    Some(end) => {
-                        end.is_closing = true;
-                        self.close(Vec::new(), "stopped all the same");
-                    }
-                },
+                Ok(Event::Closed(ended)) => return Ok(ended),
+                Err(_) => self.tick()?,
             }
         }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.now().unix_ms
+    }
+
+    /// How long to wait for something to happen.
+    fn patience(&self) -> Option<Duration> {
+        match &self.end {
+            Some(End { closing: Some(_), .. }) => Some(SAVING_TICK),
+            Some(end) => Some(Duration::from_millis(end.deadline_ms.saturating_sub(self.now_ms()))),
+            None if !matches!(self.node.start, Start::Done) => Some(TICK),
+            None => (!self.is_settled).then_some(SETTLED),
+        }
+    }
+
+    /// Says where the node listens, when it is time.
+    fn greet(&mut self) {
+        let is_time =
+            matches!(self.node.start, Start::Done) || u128::from(self.watch.ns()) >= UNANNOUNCED.as_nanos();
+        if self.end.is_none()
+            && is_time
+            && let Err(failure) = self.node.greet()
+        {
+            self.fail(failure);
+        }
+    }
+
+    /// What was kept is read, or cannot be used.
+    fn opened(&mut self, opened: Result<Box<Found>, StartError>) {
+        let began = std::mem::replace(&mut self.node.start, Start::Done);
+        // Nobody waits for it any more.
+        if self.end.is_some() {
+            return;
+        }
+        if let Start::Checking(_, report) = began {
+            report.end();
+        }
+        if let Err(failure) = opened.and_then(|found| self.node.bring_back(*found)) {
+            self.fail(failure);
+        }
+    }
+
+    /// The node was told to stop.
+    fn drain(&mut self) {
+        log::info!("stopping: {} connections are open", self.node.loads.total());
+        supervisor::stopping();
+        let deadline_ms = self.now_ms() + self.grace.as_millis() as u64;
+        self.node.stop(Phase::Draining);
+        self.end = Some(End { deadline_ms, failure: None, closing: None });
+    }
+
+    /// The node cannot go on.
+    fn fail(&mut self, failure: StartError) {
+        let deadline_ms = self.now_ms() + CLOSING_MS;
+        self.node.stop(Phase::Closing);
+        self.end = Some(End { deadline_ms, failure: Some(failure), closing: None });
+    }
+
+    /// Sees to it that what was to be kept is, once nobody changes it any more.
+    fn conclude(&mut self) -> Result<(), StartError> {
+        let Some(end) = &mut self.end else { return Ok(()) };
+        if self.running > 0 || end.closing.is_some() || matches!(self.node.start, Start::Checking(..)) {
+            return Ok(());
+        }
+        if let Some(failure) = end.failure.take() {
+            return Err(failure);
+        }
+        end.closing = Some(self.node.close(std::mem::take(&mut self.remains), "stopped"));
+        Ok(())
+    }
+
+    /// Nothing has happened for as long as was to be waited.
+    fn tick(&mut self) -> Result<(), StartError> {
+        let closing_ms = self.now_ms() + CLOSING_MS;
+        let Some(end) = &mut self.end else {
+            self.is_settled |= self.node.tick();
+            return Ok(());
+        };
+        if let Some(closing) = &mut end.closing {
+            closing.tick();
+        } else if let Some(failure) = end.failure.take() {
+            return Err(failure);
+        } else if self.running > 0 && self.node.state.phase() == Phase::Draining {
+            log::warn!("stopping: {} connections did not finish in time", self.node.loads.total());
+            end.deadline_ms = closing_ms;
+            self.node.set(Phase::Closing);
+        } else {
+            // A reactor or a disk hangs. What has come to the journal is kept all the same.
+            end.closing = Some(self.node.close(Vec::new(), "stopped all the same"));
+        }
+        Ok(())
+    }
+}
+
+impl Node {
+    /// Has the reactors see that the node has come to another part of its life.
+    fn set(&self, phase: Phase) {
+        self.state.set(phase);
+        self.bells.iter().for_each(Doorbell::ring_always);
     }
 
     /// Says where the node listens, if that was not said yet.
@@ -204,7 +294,7 @@ impl Node {
     }
 
     /// Begins to end.
-    fn stop(&mut self, phase: Phase, deadline_ms: u64, failure: Option<StartError>) -> End {
+    fn stop(&mut self, phase: Phase) {
         if !matches!(self.start, Start::Done) {
             log::info!("stopping before everything is back that was kept; it stays where it is");
             // What is in memory is not all there is.
@@ -215,9 +305,7 @@ impl Node {
             Start::Checking(opening, _) if !opening.stop() => {}
             _ => self.start = Start::Done,
         }
-        self.state.set(phase);
-        self.bells.iter().for_each(Doorbell::ring_always);
-        End { deadline_ms, failure, is_closing: false }
+        self.set(phase);
     }
 
     /// Has the reactors bring back what was kept.
@@ -260,16 +348,24 @@ impl Node {
     }
 
     /// Sees to it that what was to be kept is, on a thread of its own: it takes as long as the disk takes.
-    fn close(&mut self, remains: Vec<(Shard, Api)>, said: &'static str) {
+    fn close(&mut self, remains: Vec<(Shard, Api)>, said: &'static str) -> Closing {
         let (journal, snapshot) = (self.journal.take(), self.snapshot.take());
         let is_whole = remains.len() == self.bells.len();
         let reports = self.reports.clone();
+        let written = Arc::new(AtomicU64::new(0));
+        let closing = Closing { written: written.clone(), told: 0 };
         let close = move || {
             let mut ended = Ended::Told;
-            if let Some((settings, boot_id)) = snapshot.filter(|_| is_whole) {
+            if let Some((settings, boot_id)) = snapshot {
                 let path = settings.file.display();
-                match snapshot::save(&settings, boot_id, remains) {
-                    Ok(entries) => log::info!("{entries} entries are in the snapshot {path}"),
+                let saved = match is_whole {
+                    true => snapshot::save(&settings, boot_id, remains, &written),
+                    false => Err(io::Error::other("a worker did not end in time")),
+                };
+                match saved {
+                    Ok(()) => {
+                        log::info!("{} entries are in the snapshot {path}", written.load(Ordering::Relaxed));
+                    }
                     Err(error) => {
                         log::error!("cannot write the snapshot {path}: {error}");
                         ended = Ended::Failed;
@@ -291,6 +387,7 @@ impl Node {
             log::error!("stopped, and not everything was kept: cannot start a thread: {error}");
             let _ = self.reports.send(Event::Closed(Ended::Failed));
         }
+        closing
     }
 
     /// Has the settings read again and the reactors take on what they can.

@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
@@ -125,11 +126,16 @@ pub fn remove(settings: &config::Snapshot) {
     }
 }
 
-/// Writes what a node held when it ended. Answers how many entries that is.
+/// Writes what a node held when it ended, and counts the entries as it goes.
 ///
 /// # Errors
 /// What the system says. Then the file that was there before still is.
-pub fn save(settings: &config::Snapshot, boot_id: u32, remains: Vec<(Shard, Api)>) -> io::Result<u64> {
+pub fn save(
+    settings: &config::Snapshot,
+    boot_id: u32,
+    remains: Vec<(Shard, Api)>,
+    written: &AtomicU64,
+) -> io::Result<()> {
     let mut writer = SnapshotWriter::create(&settings.file, key(settings).as_ref())?;
     writer.append(&NodeRecord::of(&[(BOOT_ID, Some(boot_id.to_le_bytes()))]).record())?;
     for (_, api) in &remains {
@@ -143,15 +149,18 @@ pub fn save(settings: &config::Snapshot, boot_id: u32, remains: Vec<(Shard, Api)
         }
     }
     let now = Clock::start().now();
-    let mut entries = 0;
     for (mut shard, _) in remains {
-        entries += save_shard(&mut writer, &mut shard, now)?;
+        save_shard(&mut writer, &mut shard, now, written)?;
     }
-    writer.finish()?;
-    Ok(entries)
+    writer.finish()
 }
 
-fn save_shard(writer: &mut SnapshotWriter, shard: &mut Shard, now: Now) -> io::Result<u64> {
+fn save_shard(
+    writer: &mut SnapshotWriter,
+    shard: &mut Shard,
+    now: Now,
+    written: &AtomicU64,
+) -> io::Result<()> {
     let (mut walk, mut entries, mut values) = (Walk::new(), 0, Vec::new());
     loop {
         let mut result = Ok(());
@@ -185,9 +194,10 @@ fn save_shard(writer: &mut SnapshotWriter, shard: &mut Shard, now: Now) -> io::R
             };
             entries += 1;
         });
+        written.fetch_add(std::mem::take(&mut entries), Ordering::Relaxed);
         result?;
         if done {
-            return Ok(entries);
+            return Ok(());
         }
     }
 }

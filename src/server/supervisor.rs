@@ -26,16 +26,16 @@ pub fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// Longest time between two reports of how far a start has come, in microseconds. Before it has passed, the
-/// service manager does not take the start for failed.
-const START_PATIENCE_US: u32 = 30_000_000;
+/// Longest time between two reports of how far a start or an end has come, in microseconds. Before it has passed,
+/// the service manager does not take it for failed.
+const PATIENCE_US: u32 = 30_000_000;
 
 /// The node checks or brings back what it has kept: so many bytes, of so many.
 pub fn starting(what: &str, (done, of): (u64, u64)) {
     let percent = (done * 100).checked_div(of).unwrap_or(0);
     notify(&[
         NotifyState::Status(&format!("{what}: {percent} %, {done} of {of} bytes")),
-        NotifyState::ExtendTimeoutUsec(START_PATIENCE_US),
+        NotifyState::ExtendTimeoutUsec(PATIENCE_US),
     ]);
 }
 
@@ -49,6 +49,14 @@ pub fn reloading() {
 /// The node finishes what is under way.
 pub fn stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("Stopping: finishing what is under way")]);
+}
+
+/// The node writes what is to be kept of it: so many entries so far.
+pub fn saving(entries: u64) {
+    notify(&[
+        NotifyState::Status(&format!("Stopping: {entries} entries are written")),
+        NotifyState::ExtendTimeoutUsec(PATIENCE_US),
+    ]);
 }
 
 fn notify(states: &[NotifyState<'_>]) {

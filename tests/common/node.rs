@@ -20,6 +20,21 @@ use super::{process, token};
 /// How long a node may take to start or to end before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What runs a node so that it reads slowly what it has kept: in pieces of half a MiB, each of which takes a
+/// fifth of a second. The tracer is a process beside it, so that the node has the number that the test knows.
+pub const SLOW_READER: [&str; 10] = [
+    "strace",
+    "-D",
+    "-f",
+    "-qq",
+    "-o",
+    "/dev/null",
+    "-e",
+    "trace=pread64",
+    "-e",
+    "inject=pread64:delay_enter=200000",
+];
+
 /// What a node is started with.
 pub struct Setup {
     values: BTreeMap<&'static str, BTreeMap<&'static str, String>>,

@@ -6,7 +6,7 @@
 //! time has come. When that never comes, since the disk has failed, the first of the held answers that may not
 //! go says so in place of what it would have said, and is the last.
 
-use super::{Connection, Intake, Life, Stage};
+use super::{Connection, Intake, Life, Stage, State};
 use crate::api::Problem;
 use crate::http::Request;
 use crate::net::core::Core;
@@ -94,6 +94,28 @@ impl Connection {
         self.intake = Intake::Closed;
         self.stage = Stage::ClosingUnread;
         self.answer(core, id)
+    }
+
+    /// The node does not wait for its answer any longer.
+    #[cold]
+    pub fn abandon(&mut self, core: &mut Core, id: u32) {
+        if !self.is_held && self.backlog.is_none() && !self.has_begun {
+            // What others do for it may be done, and not kept.
+            let Some(slot) = self.queue.as_ref().and_then(|queue| queue.front()) else { return };
+            if !matches!(slot.state, State::Asked(_) | State::Gathering(_)) {
+                return;
+            }
+            let block = self.block.as_deref().unwrap_or_default();
+            let at = slot.at as usize;
+            let head = block.get(at..at + usize::from(slot.request.head_len)).unwrap_or_default();
+            let mut backlog = core.buffers.backlog();
+            backlog.owe(Some(0), &slot.request, head);
+            self.backlog = Some(backlog);
+            self.is_held = true;
+        }
+        if self.is_held {
+            self.lose(core, id);
+        }
     }
 
     /// Stops before a write, until writes are taken again.

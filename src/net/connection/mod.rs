@@ -151,6 +151,9 @@ pub struct Connection {
     intake: Intake,
     /// `100 Continue` is owed to the request whose body is awaited.
     continue_due: bool,
+    /// Answers that go out with those behind them, at the start of a block, and their length. Only while
+    /// another core is asked, and there is no backlog.
+    answers: Option<(Block, u32)>,
     backlog: Option<Box<Backlog>>,
     /// What of it is counted among the reactor's buffers.
     backlog_bytes: u64,
@@ -221,6 +224,7 @@ impl Connection {
             only_keys: true,
             intake: Intake::Head,
             continue_due: false,
+            answers: None,
             backlog: None,
             backlog_bytes: 0,
             gate: 0,
@@ -462,9 +466,8 @@ impl Connection {
             self.stream.part();
         }
         core.buffers.recount_backlog(&mut self.backlog_bytes, 0);
-        if let Some(block) = self.block.take() {
-            core.buffers.give_back(block);
-        }
+        let blocks = [self.block.take(), self.answers.take().map(|(block, _)| block)];
+        blocks.into_iter().flatten().for_each(|block| core.buffers.give_back(block));
         if let Some(mut queue) = self.queue.take() {
             queue.clear();
             core.buffers.give_back_queue(queue);

@@ -157,6 +157,8 @@ pub(super) struct History {
     last: HashMap<Key, u64>,
     /// When the journal has kept how many.
     pub kept: Vec<(u64, u64)>,
+    /// Keys that a client deleted and that were not there, without a record: they do not come back.
+    pub gone: HashSet<Key>,
 }
 
 impl History {
@@ -289,7 +291,11 @@ impl Past {
     }
 
     fn start(&self, key: &Key) -> Start {
-        self.starts.get(key).cloned().unwrap_or_default()
+        let mut start = self.starts.get(key).cloned().unwrap_or_default();
+        if self.histories.iter().any(|history| history.gone.contains(key)) {
+            start.perhaps = None;
+        }
+        start
     }
 
     /// Whatever has to be there of a space, that there is this space has to be known too.
