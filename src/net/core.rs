@@ -137,11 +137,20 @@ impl Core {
     /// is answered then, here too, since other cores may be told because of it; and all follow then, this core
     /// too. Only that a credential has ended shows at once.
     pub(super) fn run_errand(&mut self, asker: usize, mut job: Box<Job>) -> Option<Box<Job>> {
+        let before = self.gate_so_far();
         let aftermath = self.perform(job.errand_mut()?);
-        self.owed = self.owed.max(self.ledger_gate);
-        let gate = self.gate_so_far();
+        let gate = self.gate_so_far().max(self.ledger_gate);
+        let is_held = match aftermath {
+            Aftermath::None => asker == self.mesh.me() && !self.is_kept(gate),
+            Aftermath::Followed => !self.held_back.is_empty(),
+            Aftermath::Follow(_) => true,
+        };
+        // Only what waits itself waits for what was done here.
+        self.owed = if is_held { before } else { gate };
+        if !is_held {
+            return Some(job);
+        }
         let (untold, missing) = match aftermath {
-            Aftermath::None if asker != self.mesh.me() || self.is_kept(gate) => return Some(job),
             Aftermath::None => {
                 self.waiting.push_answer(gate, asker, job);
                 return None;
