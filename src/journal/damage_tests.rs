@@ -150,7 +150,7 @@ fn an_order_of_the_ledger_counts_as_a_whole_or_not_at_all_wherever_its_record_is
         let names: Vec<String> = (0..8).map(|number| format!("database/{number}")).collect();
         let old: Vec<_> = names.iter().map(|name| (name, Some(vec![1; 20]))).collect();
         // The last of these has not been there, and every other is gone.
-        let value = |number: usize| (number % 2 == 0).then(|| vec![2; length]);
+        let value = |number: usize| number.is_multiple_of(2).then(|| vec![2; length]);
         let new: Vec<_> = names.iter().enumerate().map(|(number, name)| (name, value(number))).collect();
         for changes in [&old[..7], &new] {
             node.tap.append(&NodeRecord::of(changes).record());

@@ -51,17 +51,15 @@ impl Snapshot {
         let mut replay = reader.replay();
         // What the node kept of itself comes first.
         while !is_over {
-            is_over = replay.next_slice(LEDGER_STEP_BYTES, |record| match record {
-                Record::Node(changes) => {
-                    for (name, value) in changes.iter() {
-                        let value = value.unwrap_or_default();
-                        match name {
-                            BOOT_ID => boot_id = value.first_chunk().map_or(0, |id| u32::from_le_bytes(*id)),
-                            _ => ledger.push((name.into(), Zeroizing::new(value.to_vec()))),
-                        }
+            is_over = replay.next_slice(LEDGER_STEP_BYTES, |record| {
+                let Record::Node(changes) = record else { return };
+                for (name, value) in changes.iter() {
+                    let value = value.unwrap_or_default();
+                    match name {
+                        BOOT_ID => boot_id = value.first_chunk().map_or(0, |id| u32::from_le_bytes(*id)),
+                        _ => ledger.push((name.into(), Zeroizing::new(value.to_vec()))),
                     }
                 }
-                _ => {}
             })?;
         }
         Ok(Snapshot { reader, boot_id, ledger })
