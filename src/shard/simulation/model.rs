@@ -395,8 +395,9 @@ impl Back<'_> {
         let expected = expected.as_ref().filter(|expected| !expected.is_over(self.now.unix_ms));
         match (expected, self.found.get(key)) {
             (None, None) => true,
-            (None, Some(_)) => false,
-            // It was past its time, and the clock stepped back; or it made way.
+            // It was past its time, and the clock stepped back.
+            (None, Some(found)) => found.is_over(self.latest.unix_ms),
+            // The same; or it made way.
             (Some(expected), None) => expected.is_over(self.latest.unix_ms) || self.evictions > 0,
             (Some(expected), Some(found)) => expected.is_same(found, self.latest),
         }
