@@ -4,7 +4,7 @@ mod common;
 
 use common::{Client, Node, Random, Response, chunked, kv};
 use std::collections::{BTreeSet, HashMap};
-use std::io::Write;
+use std::io::{Read, Write};
 
 /// What a key holds.
 #[derive(Clone, PartialEq, Debug)]
@@ -291,6 +291,37 @@ fn small_puts_in_one_write_are_all_answered_however_many() {
             }
         }
     }
+}
+
+/// What a client reads at once may be several writes of the node, but never less than one.
+#[test]
+fn writes_of_keys_on_both_cores_are_answered_with_one_write() {
+    const PUTS: usize = 64;
+    let node = Node::start(|setup| {
+        setup.workers(2);
+    });
+    let client = node.client();
+    let mut stream = Vec::new();
+    for at in 0..PUTS {
+        stream.extend(client.compose("PUT", &kv(format!("gathered-{at}")), &[], b"v"));
+    }
+    let mut socket = client.stream().try_clone().unwrap();
+    let mut room = vec![0; 64 * 1_024];
+    for round in 0..20 {
+        socket.write_all(&stream).unwrap();
+        let (mut answers, mut reads) = (Vec::new(), 0);
+        while count(&answers, b"HTTP/1.1 20") < PUTS || !answers.ends_with(b"}") {
+            let length = socket.read(&mut room).unwrap();
+            assert!(length > 0, "closed in round {round}");
+            answers.extend_from_slice(&room[..length]);
+            reads += 1;
+        }
+        assert!(reads <= 2, "{reads} reads in round {round}");
+    }
+}
+
+fn count(bytes: &[u8], needle: &[u8]) -> usize {
+    bytes.windows(needle.len()).filter(|window| *window == needle).count()
 }
 
 #[test]

@@ -137,7 +137,7 @@ impl Api {
     /// Answers a call by the outcome of its operation. What is too long to be copied behind the
     /// head is the answer's tail.
     #[allow(clippy::too_many_arguments)] // the connection's state, the answer's room and the time
-    #[inline]
+    #[inline(always)] // It only chooses: as a call, passing all this on took 35 instructions.
     pub fn answer<'a>(
         &mut self,
         request: &Request,

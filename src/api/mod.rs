@@ -317,13 +317,7 @@ impl Api {
                 self.check_declared(request, Body::Ignored)?;
                 return Ok(Call::Page(Page::Options(methods)));
             }
-            Err(problem) => {
-                // Whoever may not know what there is in this family is not told.
-                if Family::of(request.path.of(head)) == Family::Databases {
-                    self.authenticate(request, head, true, remembered, vouched)?;
-                }
-                return Err(problem);
-            }
+            Err(problem) => return Err(self.no_route(problem, request, head, remembered, vouched)),
         };
         let (grants, scope) = self.authorize(request, head, route, remembered, vouched)?;
         // Asked of the node as well: `/readyz` may have said yes on another core since the turn began.
@@ -361,6 +355,25 @@ impl Api {
         Ok(Call::Key(KeyCall { namespace, key, hash, verb, grants, down: false, item }))
     }
 
+    /// What whoever asks for a path or method that there is not is told. Whoever may not know what there is in
+    /// the family of databases is not told that.
+    #[cold]
+    fn no_route(
+        &mut self,
+        problem: Problem,
+        request: &Request,
+        head: &[u8],
+        remembered: &mut Remembered,
+        vouched: &mut Option<Vouched>,
+    ) -> Problem {
+        if Family::of(request.path.of(head)) == Family::Databases
+            && let Err(stranger) = self.authenticate(request, head, true, remembered, vouched)
+        {
+            return stranger;
+        }
+        problem
+    }
+
     /// Checks credential and grant, and says what the caller may and to which keys it is limited.
     fn authorize<'v>(
         &mut self,
@@ -391,7 +404,9 @@ impl Api {
         }
     }
 
-    /// Finds out who is asking. `basic` says whether Basic authentication is taken.
+    /// Finds out who is asking. `basic` says whether Basic authentication is taken. Inlined, as it is most of
+    /// what admitting a request with known fields does.
+    #[inline(always)]
     fn authenticate<'v>(
         &mut self,
         request: &Request,

@@ -100,10 +100,16 @@ impl Api {
 
 /// Whether the client asks for RFC 9457.
 fn wants_problem_details(request: &Request, head: &[u8]) -> bool {
-    negotiate::names_type(request.field_lines(head, Field::Accept), "application/problem+json")
+    names_type(request, head, "application/problem+json")
 }
 
 /// Whether the client asks for JSON by name.
 fn wants_json(request: &Request, head: &[u8]) -> bool {
-    negotiate::names_type(request.field_lines(head, Field::Accept), "application/json")
+    names_type(request, head, "application/json")
+}
+
+/// Most clients do not say what they accept; then there is nothing to take apart.
+fn names_type(request: &Request, head: &[u8], media_type: &str) -> bool {
+    request.field(head, Field::Accept).is_some()
+        && negotiate::names_type(request.field_lines(head, Field::Accept), media_type)
 }

@@ -262,6 +262,7 @@ impl Authenticator {
 
     /// Admits a request as [`Authenticator::admit`] does, but looks at nothing of it when it is known
     /// who its fields stand for, and takes note of that otherwise.
+    #[inline(always)] // So little of it is left for every request that a call is a third of it.
     pub fn admit_known<'v, 'h>(
         &mut self,
         vouched: &'v mut Option<Vouched>,

@@ -67,6 +67,7 @@ mod driver;
 mod fault;
 mod files;
 mod folder;
+mod frame;
 mod manifest;
 mod offline;
 mod output;

@@ -307,28 +307,35 @@ impl ListChange<'_> {
 
 impl<'a> Fields<'a> {
     fn encode(&self, kind: u8, out: &mut Vec<u8>) {
-        let until = self.lock.and_then(|lock| lock.until_ms);
-        let bit = |present: bool, bit: u8| if present { bit } else { 0 };
-        let present = bit(self.namespace != Namespace::KV.0, NAMESPACE)
-            | bit(self.version.is_some(), VERSION)
-            | bit(self.expires_ms.is_some(), EXPIRES)
-            | bit(self.lock.is_some(), LOCK)
-            | bit(until.is_some(), UNTIL)
-            | bit(self.content_type.is_some(), TYPE)
-            | (self.encoding as u8) << ENCODING_SHIFT;
-        out.extend_from_slice(&[kind, present]);
+        let mut present = (self.encoding as u8) << ENCODING_SHIFT;
+        // Put together aside: each append to `out` asks for its room.
+        let mut bytes = [0; 2 + 4 + 4 * 8 + 1];
+        let mut at = 2;
         if self.namespace != Namespace::KV.0 {
-            out.extend_from_slice(&self.namespace.to_le_bytes());
+            present |= NAMESPACE;
+            bytes[at..at + 4].copy_from_slice(&self.namespace.to_le_bytes());
+            at += 4;
         }
         let token = self.lock.map(|lock| lock.token);
-        for number in [self.version, self.expires_ms, token, until].into_iter().flatten() {
-            out.extend_from_slice(&number.to_le_bytes());
+        let until = self.lock.and_then(|lock| lock.until_ms);
+        for (bit, number) in
+            [(VERSION, self.version), (EXPIRES, self.expires_ms), (LOCK, token), (UNTIL, until)]
+        {
+            if let Some(number) = number {
+                present |= bit;
+                bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+                at += 8;
+            }
         }
         if let Some(name) = self.content_type {
             debug_assert!(name.len() <= CONTENT_TYPE_BYTES_MAX);
-            out.push(name.len() as u8);
-            out.extend_from_slice(name);
+            present |= TYPE;
+            bytes[at] = name.len() as u8;
+            at += 1;
         }
+        (bytes[0], bytes[1]) = (kind, present);
+        out.extend_from_slice(&bytes[..at]);
+        out.extend_from_slice(self.content_type.unwrap_or_default());
     }
 
     fn decode(present: u8, mut rest: &'a [u8]) -> Result<(Fields<'a>, &'a [u8]), Malformed> {

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
+pub(super) use super::frame::Frame;
+use super::frame::{FRAME_HEAD_BYTES, frame_head, missing_bytes, split_frame};
 use super::record::{HEAD_BYTES_MAX, Record};
 use crate::doorbell::Doorbell;
 use crate::op::{Large, Payload};
@@ -24,29 +26,12 @@ const RING_VALUES: usize = 256;
 /// in memory until they are written, whatever has become of their keys.
 pub const VALUE_BYTES_IN_FLIGHT: u64 = 8 << 20;
 
+/// A value up to this length is copied behind its record's head first, so that both are pushed at once:
+/// each push costs more than the copy, and shows the writer a record that is not all there.
+const JOINED_BYTES_MAX: usize = 1_024;
+
 /// What a buffer for the exception keeps of its room.
 const LATE_BYTES_KEPT: usize = 64 * 1_024;
-
-/// What is in front of each frame: the length of what follows in four bytes, and a byte for its kind.
-const FRAME_HEAD_BYTES: usize = 5;
-
-/// What a frame holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Frame {
-    /// A change.
-    Change = 0,
-    /// A change whose value comes beside the ring.
-    ChangeWithValue = 1,
-    /// Here begins the live set of the number in its eight bytes: changes before this frame are in it.
-    BaseBegins = 2,
-    /// A part of the live set.
-    Base = 3,
-    /// A part of the live set whose value comes beside the ring.
-    BaseWithValue = 4,
-    /// The live set is complete.
-    BaseEnds = 5,
-}
 
 /// How the journal is, from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,7 +151,7 @@ pub fn connect(writer: Arc<Doorbell>) -> (Tap, Source) {
         marks: marks.clone(),
         writer,
         unrung: false,
-        scratch: Vec::with_capacity(HEAD_BYTES_MAX),
+        scratch: Vec::with_capacity(FRAME_HEAD_BYTES + HEAD_BYTES_MAX + JOINED_BYTES_MAX),
     };
     (tap, Source { consumed: 0, value_bytes: 0, frames, values, partial: Vec::new(), marks })
 }
@@ -301,33 +286,34 @@ impl Tap {
     }
 
     fn push(&mut self, record: &Record<'_>, plain: Frame, with_value: Frame) {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        record.encode_head(&mut scratch);
-        match record.value() {
+        let mut frame = std::mem::take(&mut self.scratch);
+        frame.clear();
+        // Known when all of it is there.
+        frame.extend_from_slice(&[0; FRAME_HEAD_BYTES]);
+        record.encode_head(&mut frame);
+        let (kind, behind): (Frame, &[u8]) = match record.value() {
+            None => (plain, &[]),
+            Some(Payload::Bytes(value)) if value.len() <= JOINED_BYTES_MAX => {
+                frame.extend_from_slice(value);
+                (plain, &[])
+            }
+            Some(Payload::Bytes(value)) => (plain, value),
             Some(Payload::Large(large)) => {
                 self.value(Large::clone(large));
-                self.frame(with_value, scratch.len());
-                self.bytes(&scratch);
+                (with_value, &[])
             }
-            Some(Payload::Bytes(value)) => {
-                self.frame(plain, scratch.len() + value.len());
-                self.bytes(&scratch);
-                self.bytes(value);
-            }
-            None => {
-                self.frame(plain, scratch.len());
-                self.bytes(&scratch);
-            }
+        };
+        let length = frame.len() - FRAME_HEAD_BYTES + behind.len();
+        frame[..FRAME_HEAD_BYTES].copy_from_slice(&frame_head(kind, length));
+        self.bytes(&frame);
+        if !behind.is_empty() {
+            self.bytes(behind);
         }
-        self.scratch = scratch;
+        self.scratch = frame;
     }
 
     fn frame(&mut self, kind: Frame, length: usize) {
-        let mut head = [0; FRAME_HEAD_BYTES];
-        head[..4].copy_from_slice(&(length as u32).to_le_bytes());
-        head[4] = kind as u8;
-        self.bytes(&head);
+        self.bytes(&frame_head(kind, length));
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
@@ -535,41 +521,6 @@ fn pop(values: &mut Consumer<Large>, taken_bytes: &mut u64, marks: &Marks) -> Op
     *taken_bytes += value.len() as u64;
     marks.down.value_bytes.store(*taken_bytes, Ordering::Release);
     Some(value)
-}
-
-/// The first frame in `bytes` if it is complete: its kind, its body, and what is behind it.
-fn split_frame(bytes: &[u8]) -> Option<(Frame, &[u8], &[u8])> {
-    let (head, rest) = bytes.split_first_chunk::<FRAME_HEAD_BYTES>()?;
-    let [length @ .., kind] = *head;
-    let (body, rest) = rest.split_at_checked(u32::from_le_bytes(length) as usize)?;
-    Some((Frame::of(kind), body, rest))
-}
-
-/// How much must come behind `partial` before more of its frame is known, at least.
-fn missing_bytes(partial: &[u8]) -> usize {
-    let Some(head) = partial.first_chunk::<FRAME_HEAD_BYTES>() else {
-        return FRAME_HEAD_BYTES - partial.len();
-    };
-    let [length @ .., _] = *head;
-    FRAME_HEAD_BYTES + u32::from_le_bytes(length) as usize - partial.len()
-}
-
-impl Frame {
-    /// The kind that a tap has written.
-    fn of(kind: u8) -> Frame {
-        match kind {
-            0 => Frame::Change,
-            1 => Frame::ChangeWithValue,
-            2 => Frame::BaseBegins,
-            3 => Frame::Base,
-            4 => Frame::BaseWithValue,
-            _ => Frame::BaseEnds,
-        }
-    }
-
-    fn has_value(self) -> bool {
-        matches!(self, Frame::ChangeWithValue | Frame::BaseWithValue)
-    }
 }
 
 /// Why the journal does not take a record.

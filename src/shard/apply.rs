@@ -17,7 +17,7 @@ use crate::op::{
     Operation, Outcome, Payload, Step,
 };
 use crate::store::{
-    Lock, NewEntry, NewMeta, Scan, Stats, Store, View, Walk, WalkBudget, WalkEntry, WriteError,
+    Lock, NewEntry, NewMeta, Scan, Spot, Stats, Store, View, Walk, WalkBudget, WalkEntry, WriteError,
 };
 
 use super::counter::{self, NumberText};
@@ -91,6 +91,7 @@ impl Shard {
     }
 
     /// Asks for the head of a key's table, before [`Shard::prefetch_index`].
+    #[inline]
     pub fn prefetch_table(&self, hash: u64) {
         self.store.prefetch_table(hash);
     }
@@ -178,7 +179,7 @@ impl Shard {
     }
 
     /// Conditions of a GET are weighed by whoever answers: they choose a form of the answer.
-    #[inline]
+    #[inline(always)] // The outcome is large: as a call it was moved once more.
     fn get(&self, op: &Operation<'_>, now: Now) -> Outcome<'_> {
         match self.store.find(op.namespace, op.key, op.hash, now) {
             Some(view) => Outcome::Found(Entry {
@@ -200,7 +201,7 @@ impl Shard {
         if held.is_none() && op.condition.must_exist {
             return Outcome::Absent;
         }
-        match self.write(op, content, deadline(expiry, now), held.and_then(|held| held.lock), now) {
+        match self.write(op, content, deadline(expiry, now), held.and_then(|held| held.lock), held, now) {
             Ok(meta) if held.is_some() => Outcome::Updated(meta),
             Ok(meta) => Outcome::Created(meta),
             Err(refused) => refused,
@@ -225,7 +226,7 @@ impl Shard {
         if let Some(lock) = lock {
             self.versions.raise(Version(lock.token));
         }
-        match self.write(op, content, deadline(expiry, now), lock, now) {
+        match self.write(op, content, deadline(expiry, now), lock, held, now) {
             Ok(meta) if held.is_some() => Outcome::Updated(meta),
             Ok(meta) => Outcome::Created(meta),
             Err(refused) => refused,
@@ -319,7 +320,7 @@ impl Shard {
         let text = NumberText::of(number, is_quoted);
         let value = Payload::Bytes(text.as_bytes());
         let content = Content { value, content_type, encoding: Encoding::Identity };
-        match self.write(op, &content, held.meta.expires_ms, held.lock, now) {
+        match self.write(op, &content, held.meta.expires_ms, held.lock, Some(held), now) {
             Ok(meta) => Outcome::Counted(number, meta),
             Err(refused) => refused,
         }
@@ -356,9 +357,10 @@ impl Shard {
     }
 
     fn held(&self, op: &Operation<'_>, now: Now) -> Option<Held> {
-        let view = self.store.find(op.namespace, op.key, op.hash, now)?;
+        let seen = self.store.find_for_write(op.namespace, op.key, op.hash, now)?;
+        let meta = Meta { version: seen.version, expires_ms: seen.expires_ms };
         let in_force = |lock: &Lock| lock.until_ms.is_none_or(|until_ms| now.unix_ms < until_ms);
-        Some(Held { meta: meta(&view), lock: view.lock.filter(in_force) })
+        Some(Held { meta, lock: seen.lock.filter(in_force), spot: seen.spot })
     }
 
     /// RFC 9110, section 13.2.2. A write is named by the tag of either form of its value.
@@ -390,6 +392,7 @@ impl Shard {
         content: &Content<'_>,
         expires_ms: Option<u64>,
         lock: Option<Lock>,
+        held: Option<Held>,
         now: Now,
     ) -> Result<Meta, Outcome<'static>> {
         let version: Version = self.versions.next(now);
@@ -404,7 +407,7 @@ impl Shard {
             encoding: content.encoding,
             value: content.value,
         };
-        let written = self.store.write(&entry, now);
+        let written = self.store.write_over(&entry, held.map(|held| held.spot), now);
         if self.durable.is_some() {
             self.keep_put(&entry, written.is_ok());
         }
@@ -439,6 +442,7 @@ struct Held {
     meta: Meta,
     /// The lock in force.
     lock: Option<Lock>,
+    spot: Spot,
 }
 
 /// What a write puts under its key.

@@ -29,9 +29,9 @@
 //! entries that reclaiming moves, without which a full log could not be compacted.
 
 use super::entry::Header;
-use super::index::{Slot, USES_MAX};
+use super::index::USES_MAX;
 use super::log::{Position, Queue, State};
-use super::{NewEntry, Store, WhenFull, WriteError};
+use super::{NewEntry, Spot, Store, WhenFull, WriteError};
 use crate::clock::Now;
 use crate::op::Namespace;
 
@@ -179,18 +179,18 @@ impl Reclaiming {
 }
 
 impl Store {
-    /// The queue that a write belongs to, which replaces what stands in the slot `old`: that of the
+    /// The queue that a write belongs to, which replaces `old`: that of the
     /// entry it replaces, unless that one has earned the main one; the main one for a key that was
     /// evicted lately, which also moves the shares.
-    pub(super) fn queue_for(&mut self, entry: &NewEntry<'_>, old: Option<&Slot>) -> Queue {
+    pub(super) fn queue_for(&mut self, entry: &NewEntry<'_>, old: Option<Spot>) -> Queue {
         if self.config.when_full == WhenFull::Reject {
             // The main queue belongs to compaction, so that no write can take what it counts on.
             return Queue::Small;
         }
-        if let Some(slot) = old {
-            return match slot.uses() {
+        if let Some(spot) = old {
+            return match spot.uses {
                 USES_TO_MAIN.. => Queue::Main,
-                _ => self.log.segment(self.log.segment_of(slot.position())).queue,
+                _ => self.log.segment(self.log.segment_of(spot.position)).queue,
             };
         }
         if self.evictions == 0 {
@@ -205,13 +205,17 @@ impl Store {
     /// Sees to it that what a write needs fits under the ceiling. May move or evict any entry.
     pub(super) fn make_room(&mut self, need: &Need, now: Now) -> Result<(), WriteError> {
         self.lists.free_slice(LIST_PAGES_PER_WRITE);
-        self.reclaim_ahead(need.entry_len_max, now);
+        let mut beside = self.beside_log_bytes();
+        let mut has_changed = self.reclaim_ahead(need.entry_len_max, beside, now);
         if let Some((_, hash)) = need.inserts
             && self.evictions > 0
         {
-            self.thin_out(hash, now);
+            has_changed |= self.thin_out(hash, now);
         }
-        let mut outside = self.outside_bytes(need);
+        if has_changed {
+            beside = self.beside_log_bytes();
+        }
+        let mut outside = beside + self.growth_bytes(need);
         if self.is_short_of(need, outside) {
             self.reclaim_for(need, now)?;
             outside = self.outside_bytes(need);
@@ -225,14 +229,15 @@ impl Store {
         Ok(())
     }
 
-    /// The part that every write pays when free segments run low.
-    fn reclaim_ahead(&mut self, written_bytes: usize, now: Now) {
-        let free = self.free_segments();
+    /// The part that every write pays when free segments run low, with so much memory beside the log. False if
+    /// there was nothing to pay.
+    fn reclaim_ahead(&mut self, written_bytes: usize, beside_bytes: u64, now: Now) -> bool {
+        let free = self.free_segments(beside_bytes);
         let spare = self.reclaiming.spare_segments;
         self.index.expect_growth(free > spare);
         // What lists have left comes back by itself.
         if free >= spare || self.lists.has_retired() {
-            return;
+            return false;
         }
         let missing = (spare - free) as usize;
         let worth = match (self.config.when_full, free) {
@@ -242,11 +247,15 @@ impl Store {
         };
         // Up to three quarters of what is walked along stays, so catching up takes several times the write.
         self.reclaim((written_bytes * (1 + 2 * missing)).max(WALK_BYTES_MIN), worth, now);
+        true
     }
 
-    /// Takes from the table of this hash what it has too much, those least read first.
-    fn thin_out(&mut self, hash: u64, now: Now) {
+    /// Takes from the table of this hash what it has too much, those least read first. False if it has not.
+    fn thin_out(&mut self, hash: u64, now: Now) -> bool {
         let mut surplus = self.index.surplus(hash);
+        if surplus == 0 {
+            return false;
+        }
         let mut uses_max = 0;
         while surplus > 0 {
             let mut positions = [Position(0); THIN_OUT_BATCH];
@@ -263,6 +272,7 @@ impl Store {
                 uses_max += 1;
             }
         }
+        true
     }
 
     /// Ends an entry: as one of an emptied namespace, one past its time, or one that must go.
@@ -319,14 +329,10 @@ impl Store {
         Ok(())
     }
 
-    /// Memory in use: what [`Store::memory_bytes`] says, without free segments.
-    fn occupied_bytes(&self) -> u64 {
-        self.log.used_bytes() + self.beside_log_bytes()
-    }
-
-    /// Segments that could be opened under the ceiling.
-    fn free_segments(&self) -> u64 {
-        self.config.memory_bytes.saturating_sub(self.occupied_bytes()) >> self.log.segment_shift()
+    /// Segments that could be opened under the ceiling, with so much memory beside the log.
+    fn free_segments(&self, beside_bytes: u64) -> u64 {
+        let occupied = self.log.used_bytes() + beside_bytes;
+        self.config.memory_bytes.saturating_sub(occupied) >> self.log.segment_shift()
     }
 
     fn is_short_of(&self, need: &Need, outside_bytes: u64) -> bool {
@@ -338,10 +344,15 @@ impl Store {
     /// Memory outside the log, with what a write may take of it. Asked anew after each step of reclaiming,
     /// which changes what the tables of the index have in reserve.
     fn outside_bytes(&self, need: &Need) -> u64 {
+        self.beside_log_bytes() + self.growth_bytes(need)
+    }
+
+    /// What a write may take beside the log.
+    fn growth_bytes(&self, need: &Need) -> u64 {
         let tables = need.inserts.map_or(0, |(namespace, hash)| {
             self.index.growth_bytes(hash) + self.spaces.growth_bytes(namespace)
         });
-        self.beside_log_bytes() + need.large_bytes + tables + TABLES_SLACK_BYTES
+        need.large_bytes + tables + TABLES_SLACK_BYTES
     }
 
     /// Memory that opening a segment for a write commits.
@@ -459,7 +470,7 @@ impl Store {
         let queue = self.log.segment(leaving.segment).queue;
         let to =
             if self.config.when_full == WhenFull::Reject || !leaving.compact { Queue::Main } else { queue };
-        let room = self.log.fits(to, header.len_max()) || self.free_segments() > 0;
+        let room = self.log.fits(to, header.len_max()) || self.free_segments(self.beside_log_bytes()) > 0;
         match self.uses_if_kept(position, hash, &header, leaving, worth) {
             Some(uses) if room => self.relocate(position, hash, to, &header, uses),
             Some(_) if self.config.when_full == WhenFull::Reject => return None,

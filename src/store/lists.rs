@@ -277,8 +277,8 @@ impl Store {
         now: Now,
     ) -> Result<(), WriteError> {
         let entry = new_entry(at, b"", version, expires_ms);
-        let old = self.slot_of(&entry);
-        let queue = self.queue_for(&entry, old.as_ref());
+        let old = self.spot_of(&entry);
+        let queue = self.queue_for(&entry, old);
         let need = Need {
             queue,
             entry_len_max: HEADER_BYTES_MAX + at.key.len() + LARGE_REFERENCE_BYTES,
@@ -287,7 +287,7 @@ impl Store {
         };
         self.make_room(&need, now)?;
         // Making room may have moved the entry, or evicted it.
-        let old = self.slot_of(&entry).map(|slot| slot.position());
+        let old = self.spot_of(&entry).map(|spot| spot.position);
         let space = self.spaces.of_written(at.namespace).ok_or(WriteError::Full)?;
         let header = Header {
             version,

@@ -28,6 +28,7 @@ mod log;
 mod namespaces;
 mod scan;
 mod types;
+mod view;
 mod walk;
 
 use std::io;
@@ -37,11 +38,12 @@ pub use list::{List, Place, Value, all as records, shown_bytes};
 pub use lists::{Kept, ListKey, ListView, Pushed, ShortList};
 pub use namespaces::NamespaceStats;
 pub use scan::{Brought, Listed, Page, Place as ScanPlace, Scan, Sweep, Swept, SweptValue};
+pub use view::{NewEntry, NewMeta, Seen, Spot, View};
 pub use walk::{Walk, WalkBudget, WalkEntry, Walked};
 
-use crate::clock::{Now, Version};
+use crate::clock::Now;
 use crate::limits;
-use crate::op::{CONTENT_TYPE_DEFAULT, Encoding, KeyHasher, Large, Namespace, Payload};
+use crate::op::{CONTENT_TYPE_DEFAULT, KeyHasher, Large, Namespace, Payload};
 use entry::{Header, LARGE_REFERENCE_BYTES, TIME_MS_MAX, TypeName};
 use evicted::Evicted;
 use eviction::{Need, Reclaiming};
@@ -87,67 +89,6 @@ pub enum WriteError {
     TooLarge,
     /// The database is not open.
     Closed,
-}
-
-/// An entry as it is read.
-#[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
-    /// When its bytes were written.
-    pub version: Version,
-    /// When it expires, in milliseconds since the Unix epoch.
-    pub expires_ms: Option<u64>,
-    /// Its lock, if one holds.
-    pub lock: Option<Lock>,
-    /// Its content type.
-    pub content_type: &'a [u8],
-    /// How its bytes are encoded.
-    pub encoding: Encoding,
-    /// Its bytes.
-    pub value: Payload<'a>,
-}
-
-impl View<'_> {
-    /// What most entries are, but for version and value.
-    const USUAL: View<'static> = View {
-        version: Version(0),
-        expires_ms: None,
-        lock: None,
-        content_type: CONTENT_TYPE_DEFAULT,
-        encoding: Encoding::Identity,
-        value: Payload::Bytes(&[]),
-    };
-}
-
-/// An entry to be written.
-#[derive(Clone, Copy, Debug)]
-pub struct NewEntry<'a> {
-    /// The space of the key.
-    pub namespace: Namespace,
-    /// 1 to [`limits::KEY_BYTES_MAX`] bytes.
-    pub key: &'a [u8],
-    /// [`KeyHasher::hash`] of namespace and key.
-    pub hash: u64,
-    /// When these bytes were written.
-    pub version: Version,
-    /// When it expires, in milliseconds since the Unix epoch; kept up to the year 10,889.
-    pub expires_ms: Option<u64>,
-    /// Its lock.
-    pub lock: Option<Lock>,
-    /// At most [`limits::CONTENT_TYPE_BYTES_MAX`] bytes.
-    pub content_type: &'a [u8],
-    /// How the bytes are encoded.
-    pub encoding: Encoding,
-    /// The bytes.
-    pub value: Payload<'a>,
-}
-
-/// What [`Store::rewrite`] changes of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NewMeta {
-    /// The new expiry, or none.
-    pub expires_ms: Option<u64>,
-    /// The new lock, or none.
-    pub lock: Option<Lock>,
 }
 
 /// What a store holds and did.
@@ -262,14 +203,25 @@ impl Store {
     /// The entry of a key, unless it is absent or past its time. Counts as a use of it.
     #[inline]
     pub fn find(&self, namespace: Namespace, key: &[u8], hash: u64, now: Now) -> Option<View<'_>> {
-        let space = self.spaces.of(namespace)?;
-        let slot = self.index.find(hash, |position| self.log.is_of(position, space, key))?;
+        let slot = self.slot_of(namespace, key, hash)?;
         if let Some((version, value)) = self.log.usual_parts(slot.position()) {
             slot.mark_used();
             let value = Payload::Bytes(value);
             return Some(View { version, value, ..View::USUAL });
         }
         self.find_unusual(slot, now)
+    }
+
+    /// The same for a write of the key that comes next: what it has to know of the entry, and where that is, so
+    /// that it need not be looked up again.
+    pub fn find_for_write(&self, namespace: Namespace, key: &[u8], hash: u64, now: Now) -> Option<Seen> {
+        let slot = self.slot_of(namespace, key, hash)?;
+        if let Some((version, _)) = self.log.usual_parts(slot.position()) {
+            slot.mark_used();
+            return Some(Seen { version, expires_ms: None, lock: None, spot: Spot::of(slot) });
+        }
+        let View { version, expires_ms, lock, .. } = self.find_unusual(slot, now)?;
+        Some(Seen { version, expires_ms, lock, spot: Spot::of(slot) })
     }
 
     #[inline(never)]
@@ -289,6 +241,19 @@ impl Store {
     /// ceiling at all; `Full` under [`WhenFull::Reject`] when no room can be made; `Closed` when it is for
     /// a database that is not open. Then nothing has changed for the key.
     pub fn write(&mut self, entry: &NewEntry<'_>, now: Now) -> Result<(), WriteError> {
+        self.write_over(entry, None, now)
+    }
+
+    /// The same over an entry of the key that was found since the store last changed; `None` if nothing is known.
+    ///
+    /// # Errors
+    /// As for [`Store::write`].
+    pub fn write_over(
+        &mut self,
+        entry: &NewEntry<'_>,
+        spot: Option<Spot>,
+        now: Now,
+    ) -> Result<(), WriteError> {
         if !self.spaces.is_open(entry.namespace) {
             return Err(WriteError::Closed);
         }
@@ -305,8 +270,11 @@ impl Store {
             _ if !large => 0,
             value => self.large.memory_bytes_for(value.bytes().len()),
         };
-        let old = self.slot_of(entry);
-        let queue = self.queue_for(entry, old.as_ref());
+        debug_assert!(
+            spot.is_none_or(|spot| self.spot_of(entry).is_some_and(|it| it.position == spot.position))
+        );
+        let old = spot.or_else(|| self.spot_of(entry));
+        let queue = self.queue_for(entry, old);
         let moves = self.moves;
         let logged_len = if large { LARGE_REFERENCE_BYTES } else { value_len };
         let need = Need {
@@ -317,7 +285,7 @@ impl Store {
         };
         self.make_room(&need, now)?;
         // Making room may have moved the entry, or evicted it.
-        let old = if self.moves == moves { old } else { self.slot_of(entry) };
+        let old = if self.moves == moves { old } else { self.spot_of(entry) };
         self.ghosts.warm(self.spaces.total().entries);
         let space = self.spaces.of_written(entry.namespace).ok_or(WriteError::Full)?;
         let header = Header {
@@ -333,7 +301,7 @@ impl Store {
             dead: false,
             header_len: 0,
         };
-        self.publish(entry, header, queue, old.map(|slot| slot.position()), None);
+        self.publish(entry, header, queue, old.map(|spot| spot.position), None);
         Ok(())
     }
 
@@ -440,11 +408,15 @@ impl Store {
         }
     }
 
-    /// The slot of the entry that a write replaces.
-    #[inline]
-    fn slot_of(&self, entry: &NewEntry<'_>) -> Option<Slot> {
-        let space = self.spaces.of(entry.namespace)?;
-        self.index.find(entry.hash, |position| self.log.is_of(position, space, entry.key)).cloned()
+    /// Where the entry is that a write replaces.
+    fn spot_of(&self, entry: &NewEntry<'_>) -> Option<Spot> {
+        self.slot_of(entry.namespace, entry.key, entry.hash).map(Spot::of)
+    }
+
+    #[inline(always)] // Each of its callers is one lookup of a request.
+    fn slot_of(&self, namespace: Namespace, key: &[u8], hash: u64) -> Option<&Slot> {
+        let space = self.spaces.of(namespace)?;
+        self.index.find(hash, |position| self.log.is_of(position, space, key))
     }
 
     /// Appends the entry, points the index to it and buries the one it replaces. `list` is the number of

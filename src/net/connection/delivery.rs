@@ -7,9 +7,10 @@
 use std::io::{self, IoSlice};
 
 use super::kept::{Unkept, hold, note};
-use super::{Connection, Intake, Life, Proof, Stage, State};
+use super::{Answers, Connection, Intake, Life, Proof, Stage, State};
 use crate::api::{Call, Decoded, Flow, Gather, Problem, Tail, Work, Wrote};
 use crate::http::{Method, Request, Version, response};
+use crate::limits::BLOCK_BYTES;
 use crate::memory::Reservation;
 use crate::net::core::{Core, Task};
 use crate::net::helper::Done;
@@ -44,15 +45,19 @@ impl Connection {
                 Err(_) => return Life::Over,
             }
         }
-        if self.waits_for_others() {
+        // Without requests there is nothing to make: what was held for the journal has gone.
+        if self.waits_for_others() || self.queue.is_none() {
             self.note_backlog(core, id);
             return self.settle(core, progress);
         }
         let mut scratch = std::mem::take(&mut core.scratch);
-        let mut unkept = None;
+        let mut unkept = self.take_answers(&mut scratch, core);
         let result = self.execute(core, id, &mut scratch, &mut unkept);
         if self.held > 0 {
             self.dispatch(core, id);
+        }
+        if self.asked > 0 {
+            self.keep_answers(&mut scratch, &mut unkept, core);
         }
         if core.shard.is_journalled() {
             self.hold_output(unkept, !scratch.is_empty(), core, id);
@@ -73,6 +78,27 @@ impl Connection {
     /// that it goes out in one write. While something is held back it waits for what is before it.
     pub fn waits_for_others(&self) -> bool {
         self.asked > 0 && self.held == 0
+    }
+
+    /// Keeps answers back, as far as a block holds them, while other cores work on what is behind: they
+    /// answer soon, and a write for each change of owner would cost more than all else of a pipeline (PERF.md).
+    fn keep_answers(&mut self, scratch: &mut Vec<u8>, unkept: &mut Unkept, core: &mut Core) {
+        if scratch.is_empty() || scratch.len() > BLOCK_BYTES || self.backlog.is_some() {
+            return;
+        }
+        let mut block = core.buffers.large();
+        block[..scratch.len()].copy_from_slice(scratch);
+        self.answers = Some(Answers { block, length: scratch.len() as u32, unkept: unkept.take() });
+        scratch.clear();
+    }
+
+    /// Goes on behind the answers that were kept back.
+    #[inline]
+    fn take_answers(&mut self, scratch: &mut Vec<u8>, core: &mut Core) -> Unkept {
+        let Answers { block, length, unkept } = self.answers.take()?;
+        scratch.extend_from_slice(&block[..length as usize]);
+        core.buffers.give_back(block);
+        unkept
     }
 
     /// Answers slots from the front until one has to wait, the socket is full or none is left.

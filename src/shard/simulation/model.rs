@@ -156,6 +156,8 @@ pub(super) struct History {
     last: HashMap<Key, u64>,
     /// When the journal has kept how many.
     pub kept: Vec<(u64, u64)>,
+    /// Keys that a client deleted and that were not there, without a record: they do not come back.
+    pub gone: HashSet<Key>,
 }
 
 impl History {
@@ -273,9 +275,12 @@ impl Past {
             for (key, Start { seen, perhaps }) in left {
                 let now_seen = back.found.get(&key).cloned();
                 let is_out = key.0 != Namespace::NODE && !back.spaces.contains(&key.0);
-                let was = seen.or(perhaps).filter(|was| !is_out && !was.is_over(back.latest.unix_ms));
-                let perhaps = was.filter(|_| now_seen.is_none() && back.evictions > 0);
-                missing += u64::from(perhaps.is_some());
+                let makes_way = |was: &Rc<State>| {
+                    back.evictions > 0 && now_seen.is_none() && !is_out && !was.is_over(back.latest.unix_ms)
+                };
+                let seen = seen.filter(makes_way);
+                missing += u64::from(seen.is_some());
+                let perhaps = seen.or(perhaps.filter(makes_way));
                 starts.insert(key, Start { seen: now_seen, perhaps });
             }
         }
@@ -288,7 +293,11 @@ impl Past {
     }
 
     fn start(&self, key: &Key) -> Start {
-        self.starts.get(key).cloned().unwrap_or_default()
+        let mut start = self.starts.get(key).cloned().unwrap_or_default();
+        if self.histories.iter().any(|history| history.gone.contains(key)) {
+            start.perhaps = None;
+        }
+        start
     }
 
     /// Whatever has to be there of a space, that there is this space has to be known too.

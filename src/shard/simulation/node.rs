@@ -19,9 +19,6 @@ use crate::shard::NotBack;
 /// found the disk full is tried again after ten seconds.
 const REST_MS_MAX: u64 = 60_000;
 
-/// Whether the folder keeps to its bound.
-const BOUND_HOLDS: bool = false;
-
 /// What a segment is shorter or longer than it should, and heads of files.
 fn folder_slack(segment_bytes: u64) -> u64 {
     segment_bytes / 32 + 4 * 1_024
@@ -142,11 +139,10 @@ impl Node {
     }
 
     fn clients_ask(&mut self, world: &mut World) {
-        let spaces: Vec<_> = world.spaces.iter().copied().collect();
         let count = if world.random.one_in(100) { 60 } else { 1 + world.random.below(5) };
         for _ in 0..count {
-            let World { plan, random, .. } = world;
-            let ask = plan.ask(random, &spaces);
+            let World { plan, random, spaces, .. } = world;
+            let ask = plan.ask(random, spaces);
             let at = match &ask {
                 Ask::Key { namespace, key, .. } | Ask::List { namespace, key, .. } => {
                     KeyHasher::owner(world.hasher.hash(*namespace, key), self.reactors.len())
@@ -269,8 +265,7 @@ impl Node {
         let (used, live) = (disk.used(), self.live_bytes(world));
         let segment_bytes = world.plan.config.segment_bytes;
         let bound = 3 * live + 2 * segment_bytes + folder_slack(segment_bytes);
-        (BOUND_HOLDS && used > bound)
-            .then(|| format!("the folder has {used} bytes, may have {bound}, and {live} are live"))
+        (used > bound).then(|| format!("the folder has {used} bytes, may have {bound}, and {live} are live"))
     }
 
     /// What a live set would take now.

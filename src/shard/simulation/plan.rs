@@ -1,5 +1,7 @@
 //! What a seed chooses: how a node is set up, and what is asked of it.
 
+use std::collections::BTreeSet;
+
 use crate::journal::{JournalConfig, MasterKey, Random, Sync};
 use crate::op::{Encoding, Namespace};
 
@@ -24,6 +26,12 @@ impl Space {
         let (kind, number) = name.split_once('/').expect("a name of ours");
         let number = number.parse().expect("a number of ours");
         if kind == "app" { Space::App(number) } else { Space::Database(number) }
+    }
+
+    fn number(self) -> u32 {
+        match self {
+            Space::App(number) | Space::Database(number) => number,
+        }
     }
 
     pub(super) fn namespaces(self) -> Vec<Namespace> {
@@ -96,6 +104,8 @@ pub(super) struct Plan {
     pub evicts: bool,
     /// Few keys with values so large that the memory does not hold them all.
     pub is_tight: bool,
+    /// Of so many asks one is for a space.
+    spaces_one_in: u64,
     pub config: JournalConfig,
     keys: u64,
 }
@@ -104,7 +114,7 @@ impl Plan {
     pub(super) fn of(random: &mut Random) -> Plan {
         let sync = sync(random);
         let is_tight = random.one_in(6);
-        let segment_bytes = if is_tight { 256 * 1_024 } else { 32 * 1_024 };
+        let segment_bytes = if is_tight { 256 } else { 16 << random.below(3) } * 1_024;
         let key = random.one_in(8).then(|| MasterKey::from_text("hush"));
         let config = JournalConfig { key, segment_bytes, threads: 1, ..JournalConfig::new(sync) };
         Plan {
@@ -112,6 +122,7 @@ impl Plan {
             memory_bytes: if is_tight { 3 << 20 } else { 8 << 20 },
             evicts: random.one_in(2),
             is_tight,
+            spaces_one_in: if random.one_in(4) { 5 } else { 40 },
             config,
             keys: if is_tight { 20 } else { 8 + random.below(16) },
         }
@@ -141,17 +152,20 @@ impl Plan {
         if self.is_tight { 300 * 1_024 } else { 1 << 20 }
     }
 
-    /// What a client asks next of these spaces.
-    pub(super) fn ask(&self, random: &mut Random, spaces: &[Space]) -> Ask {
-        if random.one_in(40) || spaces.is_empty() && random.one_in(8) {
+    /// What a client asks next where there are these spaces.
+    pub(super) fn ask(&self, random: &mut Random, spaces: &BTreeSet<Space>) -> Ask {
+        let mut spaces: Vec<Space> = spaces.iter().copied().collect();
+        spaces.sort_by_key(|space| space.number());
+        if random.one_in(self.spaces_one_in) || spaces.is_empty() && random.one_in(8) {
             let drops = spaces.len() > 3 || random.one_in(4);
             return match spaces.get(random.below(spaces.len().max(1) as u64) as usize) {
                 Some(space) if drops => Ask::Drop(*space),
                 _ => Ask::Create { database: random.one_in(2) },
             };
         }
+        // The newest ones are asked of most.
         let space = (!self.is_tight && random.one_in(2))
-            .then(|| spaces.get(random.below(spaces.len().max(1) as u64) as usize))
+            .then(|| spaces.iter().rev().nth(random.below(4).min(random.below(4)) as usize))
             .flatten();
         let mut namespaces = space.map_or(vec![Namespace::KV], |space| space.namespaces());
         let namespace = namespaces.swap_remove(random.below(namespaces.len() as u64) as usize);

@@ -20,7 +20,8 @@ use crate::op::{
 };
 use crate::shard::base::Slice;
 use crate::shard::{
-    Budget, Bytes, ComebackPart, DatabaseChange, ListAction, ListTask, NotBack, Shard, Values, WalkBudget,
+    Budget, Bytes, ComebackPart, DatabaseChange, ListAction, ListOutcome, ListTask, NotBack, Shard, Values,
+    WalkBudget,
 };
 
 /// What all reactors share, and all lives of the node.
@@ -97,9 +98,7 @@ impl World {
     /// Bytes that are unlike all others.
     fn value(&mut self, length: usize) -> Vec<u8> {
         self.values += 1;
-        let mut value = self.values.to_le_bytes().to_vec();
-        value.resize(8 + length, self.values as u8 | 1);
-        value
+        [&self.values.to_le_bytes()[..], &[self.values as u8 | 1].repeat(length)].concat()
     }
 }
 
@@ -423,14 +422,15 @@ impl Reactor {
             fencing_token: lock.map(|lock| lock.token).filter(|_| shows_token),
             admin: shows_token,
         };
-        let (wrote, token, failed) = match self.shard.apply(&op, now) {
-            Outcome::Created(meta) | Outcome::Updated(meta) | Outcome::Counted(_, meta) => {
-                (Some(meta), None, false)
-            }
-            Outcome::LockTaken { fencing_token, .. } => (None, Some(fencing_token), false),
-            Outcome::ConditionFailed(_) => (None, None, true),
-            _ => (None, None, false),
-        };
+        let (mut wrote, mut token, mut failed) = (None, None, false);
+        match self.shard.apply(&op, now) {
+            Outcome::Created(meta) | Outcome::Updated(meta) | Outcome::Counted(_, meta) => wrote = Some(meta),
+            Outcome::LockTaken { fencing_token, .. } => token = Some(fencing_token),
+            Outcome::ConditionFailed(_) => failed = true,
+            // That shows nothing of the key.
+            Outcome::JournalFull | Outcome::JournalFailed => return self.note(world),
+            _ => {}
+        }
         let gate = self.shard.take_gate();
         self.note(world)?;
         let told = wrote.map(|meta| meta.version.0).or(token);
@@ -452,6 +452,9 @@ impl Reactor {
             _ => {}
         }
         let number = self.history.last(&key);
+        if number == 0 && before.is_none() && matches!(kind, Kind::Delete) {
+            self.history.gone.insert(key.clone());
+        }
         let shows = told.map(|told| (key, told));
         self.answer_when_kept(Answer { gate, number, shows }, world)
     }
@@ -511,8 +514,12 @@ impl Reactor {
         let gate = self.shard.take_gate();
         self.note(world)?;
         self.lists[at].gate = self.lists[at].gate.max(gate);
-        if done && let Some(ListJob { gate, key, .. }) = self.lists.remove(at) {
-            let number = self.history.last(&key);
+        if done && let Some(ListJob { mut task, gate, key }) = self.lists.remove(at) {
+            let number = match task.take_outcome() {
+                // That shows nothing of the list.
+                Some(ListOutcome::JournalFull | ListOutcome::JournalFailed) => 0,
+                _ => self.history.last(&key),
+            };
             self.answer_when_kept(Answer { gate, number, shows: None }, world)?;
         }
         Ok(done)
