@@ -45,7 +45,8 @@ impl Connection {
                 Err(_) => return Life::Over,
             }
         }
-        if self.waits_for_others() {
+        // Without requests there is nothing to make: what was held for the journal has gone.
+        if self.waits_for_others() || self.queue.is_none() {
             self.note_backlog(core, id);
             return self.settle(core, progress);
         }
