@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use crate::clock::{Now, Version};
 use crate::journal::{Put, PutList, Record, Sync};
-use crate::op::{Encoding, KeyHasher, Namespace};
+use crate::op::{Encoding, KeyHasher, Namespace, Payload};
 use crate::shard::Shard;
 use crate::store::{ListKey, Lock, Walk, WalkBudget, WalkEntry, Walked};
 
@@ -134,7 +134,8 @@ pub(super) fn record_bytes(entry: &WalkEntry<'_>) -> u64 {
         Walked::List(view) => {
             let bytes: usize = view.kept.texts().map(|text| 4 + text.len()).sum();
             let (version, expires_ms) = (view.version, view.expires_ms);
-            let list = PutList { namespace, key, version, expires_ms, values: &vec![0; bytes] };
+            let list =
+                PutList { namespace, key, version, expires_ms, values: Payload::Bytes(&vec![0; bytes]) };
             Record::PutList(list).encode(&mut encoded);
         }
     }
