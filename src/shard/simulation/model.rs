@@ -192,10 +192,11 @@ impl History {
 }
 
 /// What a key held when a life began: what was seen, or what may come back because it had only found no room.
+/// Which of these that would be cannot be told where what was lost and what made way look the same.
 #[derive(Clone, Debug, Default)]
 struct Start {
     seen: Option<Rc<State>>,
-    perhaps: Option<Rc<State>>,
+    perhaps: Vec<Rc<State>>,
 }
 
 /// How a life has ended.
@@ -272,19 +273,21 @@ impl Past {
             };
             reached.push(prefix);
             missing += gone;
-            let mut left: BTreeMap<Key, Start> =
-                keys.into_iter().map(|key| (key.clone(), self.start(key))).collect();
-            for change in &history.changes[..prefix as usize] {
-                left.insert(change.key.clone(), Start { seen: change.state.clone(), perhaps: None });
+            let mut held: BTreeMap<Key, Vec<Rc<State>>> = BTreeMap::new();
+            for key in keys {
+                let Start { seen, perhaps } = self.start(key);
+                held.insert(key.clone(), seen.into_iter().chain(perhaps).collect());
             }
-            for (key, Start { seen, perhaps }) in left {
-                let now_seen = back.found.get(&key).cloned();
+            for Change { key, state } in &history.changes {
+                held.entry(key.clone()).or_default().extend(state.clone());
+            }
+            for (key, mut perhaps) in held {
+                let seen = back.found.get(&key).cloned();
                 let is_out = key.0 != Namespace::NODE && !back.spaces.contains(&key.0);
-                let makes_way = |was: &Rc<State>| {
-                    back.evictions > 0 && now_seen.is_none() && !is_out && !was.is_over(back.latest.unix_ms)
-                };
-                let perhaps = seen.filter(makes_way).or(perhaps.filter(makes_way));
-                starts.insert(key, Start { seen: now_seen, perhaps });
+                perhaps.retain(|was| {
+                    back.evictions > 0 && seen.is_none() && !is_out && !was.is_over(back.latest.unix_ms)
+                });
+                starts.insert(key, Start { seen, perhaps });
             }
         }
         if missing > back.evictions {
@@ -298,7 +301,7 @@ impl Past {
     fn start(&self, key: &Key) -> Start {
         let mut start = self.starts.get(key).cloned().unwrap_or_default();
         if self.histories.iter().any(|history| history.gone.contains(key)) {
-            start.perhaps = None;
+            start.perhaps.clear();
         }
         start
     }
@@ -361,7 +364,7 @@ impl Past {
         let (mut differ, mut missing) = (count(&fits, Fit::Differs), count(&fits, Fit::Missing));
         let mut best = (differ == 0 && least == 0).then_some((0, missing));
         for (number, Change { key, state }) in (1..).zip(&history.changes) {
-            let now = back.fit(key, &Start { seen: state.clone(), perhaps: None });
+            let now = back.fit(key, &Start { seen: state.clone(), perhaps: Vec::new() });
             let before = fits.insert(key, now);
             let step = |which| (u64::from(now == which), u64::from(before == Some(which)));
             let ((more, less), (gone, found)) = (step(Fit::Differs), step(Fit::Missing));
@@ -377,7 +380,7 @@ impl Past {
     fn differences(&self, keys: HashSet<&Key>, history: &History, least: u64, back: &Back<'_>) -> String {
         let mut at: HashMap<&Key, Start> = keys.into_iter().map(|key| (key, self.start(key))).collect();
         for Change { key, state } in &history.changes[..least as usize] {
-            at.insert(key, Start { seen: state.clone(), perhaps: None });
+            at.insert(key, Start { seen: state.clone(), perhaps: Vec::new() });
         }
         let mut shown = Vec::new();
         for (key, start) in at.iter().filter(|(key, start)| back.fit(key, start) == Fit::Differs) {
@@ -405,14 +408,16 @@ impl Back<'_> {
         if key.0 != Namespace::NODE && !self.spaces.contains(&key.0) {
             return Fit::Same;
         }
-        match self.fit_one(key, &start.seen) {
-            Fit::Differs if start.perhaps.is_some() => self.fit_one(key, &start.perhaps),
+        match self.fit_one(key, start.seen.as_ref()) {
+            Fit::Differs if start.perhaps.iter().any(|was| self.fit_one(key, Some(was)) == Fit::Same) => {
+                Fit::Same
+            }
             fit => fit,
         }
     }
 
-    fn fit_one(&self, key: &Key, expected: &Option<Rc<State>>) -> Fit {
-        let expected = expected.as_ref().filter(|expected| !expected.is_over(self.now.unix_ms));
+    fn fit_one(&self, key: &Key, expected: Option<&Rc<State>>) -> Fit {
+        let expected = expected.filter(|expected| !expected.is_over(self.now.unix_ms));
         let is_same = match (expected, self.found.get(key)) {
             (None, None) => true,
             // It was past its time, and the clock stepped back.

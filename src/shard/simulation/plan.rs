@@ -139,7 +139,7 @@ impl Plan {
             self.config.sync = sync(random);
         }
         if self.is_tight && random.one_in(4) {
-            self.memory_bytes = (2 << 20) + random.below(4 << 20);
+            self.memory_bytes = (3 << 20) + random.below(3 << 20);
         }
         shards == self.shards && memory_bytes <= self.memory_bytes
     }
