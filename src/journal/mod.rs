@@ -55,10 +55,17 @@
 //!
 //! # Proof
 //!
-//! `simulation` runs writer, compaction and recovery by seeds over a disk that loses, tears, fills up and fails
-//! at any call: `cargo test --lib journal::simulation`, and
-//! `LUCID_SIMULATION_SEEDS=100000 cargo test --release --lib journal::simulation` for long. Mistakes that are
-//! planted (`fault`) have to be found by it.
+//! Two simulations run by seeds over a disk that loses, tears, fills up and fails at any call, each seed as often
+//! as one likes with the same outcome. `shard::simulation` is a node: shards with their stores, taps, the writer with
+//! its threads' rules of sleep, recovery; it finds what is lost, changed, half there or waited for in vain. `simulation`
+//! here is the writer alone over a model of keys, stepped whether anybody woke it or not: it goes through some seven
+//! times as many lives in the same time. Both run with `cargo test`; for long:
+//!
+//! ```text
+//! LUCID_SIMULATION_SEEDS=100000 cargo test --release --lib simulation::nothing
+//! ```
+//!
+//! `LUCID_SIMULATION_SEED=N` repeats one. Mistakes that are planted (`fault`) have to be found by them.
 
 mod base;
 mod chore;
