@@ -906,3 +906,23 @@ fn what_was_deleted_is_not_back_with_more_memory_though_it_had_been_evicted_at_a
         end(node, End::Killed);
     }
 }
+
+#[test]
+fn log_messages_of_clients_survive_and_later_ones_do_not_take_their_places() {
+    let folder = Folder::new("everysec");
+    let message = |start: u32, number: u32| format!("message {number} of start {start}");
+    for start in 0..3 {
+        let node = folder.start(2);
+        let mut root = node.client();
+        for number in 0..3 {
+            let body = json!({ "message": message(start, number) });
+            post(&mut root, "/controller/info", &body).expect(200);
+        }
+        let all =
+            post(&mut root, "/controller/get_all", &json!({ "database_name": "info" })).expect(200).text();
+        for (start, number) in (0..=start).flat_map(|start| (0..3).map(move |number| (start, number))) {
+            assert!(all.contains(&message(start, number)), "{} is not in {all}", message(start, number));
+        }
+        end(node, End::Killed);
+    }
+}
