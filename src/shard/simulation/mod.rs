@@ -245,7 +245,7 @@ impl Simulation {
             when_full: if evicts { WhenFull::Evict } else { WhenFull::Reject },
         };
         let store = Store::new(config, self.world.hasher.clone()).expect("address space");
-        Shard::new(store, self.world.tags.clone())
+        Shard::new(store, self.world.tags)
     }
 
     /// What the disk will do in this life.
