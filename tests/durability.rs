@@ -7,7 +7,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use common::durable::{End, Folder, end, wait_until_ready};
-use common::node::SLOW_READER;
+use common::node::{HANGING_DISK, SLOW_READER, can_trace};
 use common::tls::{Pair, connect};
 use common::{Client, Node, Random, Response, chunked, kv, token};
 use rustix::process::Signal;
@@ -387,14 +387,6 @@ fn a_location_that_may_not_be_written_is_refused_with_77() {
     assert!(ended.stderr.contains("persistence.location"), "{}", ended.stderr);
 }
 
-fn can_read_slowly() -> bool {
-    let is_there = std::process::Command::new("strace").arg("-V").output().is_ok();
-    if !is_there {
-        println!("skipped: strace is not installed");
-    }
-    is_there
-}
-
 /// Starts a node that reads its folder slowly. It is announced before it has read it.
 fn start_reading(folder: &Folder, workers: usize) -> Node {
     folder.start_early(|setup| {
@@ -429,7 +421,7 @@ fn phase(ready: &Response) -> (String, u64, u64) {
 
 #[test]
 fn a_node_answers_while_it_checks_and_brings_back_what_it_has_kept() {
-    if !can_read_slowly() {
+    if !can_trace() {
         return;
     }
     let (folder, [key, token]) = filled_folder();
@@ -495,7 +487,7 @@ fn a_node_answers_while_it_checks_and_brings_back_what_it_has_kept() {
 
 #[test]
 fn a_node_that_is_told_to_stop_while_it_checks_or_brings_back_stops_at_once_and_loses_nothing() {
-    if !can_read_slowly() {
+    if !can_trace() {
         return;
     }
     let (folder, _) = filled_folder();
@@ -530,8 +522,34 @@ fn a_node_that_is_told_to_stop_while_it_checks_or_brings_back_stops_at_once_and_
 }
 
 #[test]
+fn a_node_that_is_told_to_stop_while_it_makes_its_folder_durable_waits_no_longer_than_its_grace() {
+    if !can_trace() {
+        return;
+    }
+    let (folder, _) = filled_folder();
+    let before = folder.bytes();
+    let mut node = folder.start_early(|setup| {
+        setup.runner(&HANGING_DISK).set("shutdown.grace", "1s");
+    });
+    let mut client = node.stranger();
+    loop {
+        let (phase, done, of) = phase(&client.get("/readyz").expect(503));
+        assert_eq!(phase, "checking");
+        if of > 0 && done == of {
+            break;
+        }
+    }
+    node.signal(Signal::TERM);
+    node.wait_for_stderr("stopped all the same", 1);
+    node.end_tracer();
+    let ended = node.wait(Duration::from_secs(5));
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(folder.bytes() == before, "the folder has changed");
+}
+
+#[test]
 fn a_reload_while_it_reads_takes_hold_and_is_not_taken_for_readiness() {
-    if !can_read_slowly() {
+    if !can_trace() {
         return;
     }
     let (folder, _) = filled_folder();
@@ -586,7 +604,7 @@ fn damage_that_is_found_while_the_node_answers_ends_it_and_is_named() {
     let says = format!("persistence.location: {}: {name} is damaged at byte ", folder.path().display());
     // What is found before long is found before anybody is told of the port.
     refused(&folder, 1, &[&says, "Nothing was changed; `lucid recover`"]);
-    if can_read_slowly() {
+    if can_trace() {
         let mut node = start_reading(&folder, 2);
         let mut open = node.stranger();
         assert_eq!(phase(&open.get("/readyz").expect(503)).0, "checking");
@@ -774,8 +792,8 @@ fn a_node_whose_disk_is_full_stops_in_order() {
             let (node, value) = (&node, &value);
             scope.spawn(move || {
                 let mut client = node.client();
-                let refused = (0..300).map(|number| client.put(&kv(format!("{id}/{number}")), value));
-                let refused = refused.skip_while(|put| put.status == 201).next().expect("a full disk");
+                let mut answers = (0..300).map(|number| client.put(&kv(format!("{id}/{number}")), value));
+                let refused = answers.find(|put| put.status != 201).expect("a full disk");
                 assert_eq!(refused.status, 507, "{refused}");
             });
         }

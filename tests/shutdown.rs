@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::node::{HANGING_DISK, can_trace};
 use common::{Client, Node, Trouble, kv};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -239,24 +240,11 @@ fn the_environment_wins_over_the_file_and_loses_to_flags() {
 
 #[test]
 fn a_second_signal_ends_a_node_that_waits_for_its_disk() {
-    if std::process::Command::new("strace").arg("-V").output().is_err() {
-        return println!("skipped: strace is not installed");
+    if !can_trace() {
+        return;
     }
     let mut node = Node::start(|setup| {
-        setup.set("persistence.snapshot_on_exit", "snapshot");
-        // A disk that takes a minute to make anything durable.
-        setup.runner(&[
-            "strace",
-            "-D",
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            "trace=fsync,fdatasync",
-            "-e",
-            "inject=fsync,fdatasync:delay_enter=60000000",
-        ]);
+        setup.set("persistence.snapshot_on_exit", "snapshot").runner(&HANGING_DISK);
     });
     node.client().put(&kv("key"), "value").expect(201);
     let mut witness = idle(&node);
@@ -266,11 +254,7 @@ fn a_second_signal_ends_a_node_that_waits_for_its_disk() {
     while !unfinished.exists() {}
     node.signal(Signal::TERM);
     node.wait_for_stderr("second signal: stopping now", 1);
-    // The tracer does not notice that who it holds up has gone.
-    let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid())).expect("a process");
-    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:")).expect("a line");
-    let tracer = tracer.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("a tracer");
-    rustix::process::kill_process(tracer, Signal::KILL).expect("a process of this test");
+    node.end_tracer();
     let ended = node.wait(Duration::from_secs(5));
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
 }

@@ -213,8 +213,8 @@ fn a_snapshot_that_cannot_be_written_is_a_failure_and_leaves_nothing_half_done()
 
 #[test]
 fn a_node_whose_snapshot_is_read_for_long_answers_and_stops_at_once_and_the_snapshot_stays() {
-    if std::process::Command::new("strace").arg("-V").output().is_err() {
-        return println!("skipped: strace is not installed");
+    if !common::node::can_trace() {
+        return;
     }
     let folder = tempfile::tempdir().unwrap();
     let first = node(folder.path(), 1, &[]);

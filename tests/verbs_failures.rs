@@ -287,3 +287,24 @@ fn a_mistyped_line_is_answered_with_what_was_meant() {
         assert!(stderr.contains(hint), "{line:?}: {stderr}");
     }
 }
+
+#[test]
+fn what_is_wrong_with_the_disk_of_a_node_is_told_and_what_to_do_about_it() {
+    let answer = |status: &str, code: &str| -> &'static [u8] {
+        let body = format!("{{\"message\":\"M.\",\"code\":\"{code}\",\"detail\":\"d\"}}");
+        let head = format!("HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nConnection: close\r\n");
+        format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes().leak()
+    };
+    for (status, code, says, advises) in [
+        ("503", "disk_failed", "k: M: d (503, disk_failed)", "look at the disk"),
+        ("503", "OUTCOME_UNKNOWN", "k: M: d (503, OUTCOME_UNKNOWN)", "look at the disk"),
+        ("503", "recovering", "is not ready: M: d (503, recovering)", "/readyz"),
+        ("507", "disk_full", "is full: M: d (507, disk_full)", "persistence.location"),
+        ("507", "store_full", "is full: M: d (507, store_full)", "store.memory_limit"),
+    ] {
+        let (url, peer) = peer(Some(answer(status, code)));
+        let stderr = get(&url).failed(1);
+        assert!(stderr.contains(says) && stderr.contains(advises), "{code}: {stderr}");
+        peer.join().unwrap();
+    }
+}

@@ -242,6 +242,8 @@ impl Writer {
         // On a full disk a little more room is worth it.
         let (share, segments) = if self.health == Health::Good { (2, 2) } else { (8, 4) };
         base > 2 * live + self.stale_bytes_max()
+            // Beside these there are two whole segments, however little is used of them.
+            || base + log - self.log.offset > 3 * live + self.stale_bytes_max()
             || base + log >= live + live / share + self.segment_bytes / segments
             || self.sources.iter().any(Source::asks_base)
     }

@@ -102,6 +102,7 @@ fn check(found: &Found, keys: &Keys, progress: &Progress) -> Result<Checked, Not
         records: 0,
         node: Vec::new(),
     };
+    progress.advance(checked.end).map_err(NotRead::Io)?;
     let mut node = Vec::new();
     let mut records = 0;
     let bad = loop {

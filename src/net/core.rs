@@ -109,6 +109,8 @@ pub struct Core {
     pub(super) owed: u64,
     /// The number of the last change of the ledger.
     pub(super) ledger_gate: u64,
+    /// What the journal was last seen to have kept.
+    pub(super) seen_kept: u64,
 }
 
 /// An errand that is done here, but not everywhere.
@@ -273,9 +275,19 @@ impl Core {
         self.owed
     }
 
+    /// Whether this number, or what was done since [`Core::gate`] was last asked, was not kept when that was last
+    /// looked at. Asked behind every answer.
+    #[inline(always)]
+    pub(super) fn may_wait(&self, gate: u64) -> bool {
+        gate.max(self.owed).max(self.shard.touched()) > self.seen_kept
+    }
+
     /// Whether the journal has kept everything up to this number.
-    pub(super) fn is_kept(&self, number: u64) -> bool {
-        number == 0 || number <= self.shard.kept()
+    pub(super) fn is_kept(&mut self, number: u64) -> bool {
+        if number > self.seen_kept {
+            self.seen_kept = self.shard.kept();
+        }
+        number <= self.seen_kept
     }
 
     /// Sends a job back to another core, once what it tells is kept.

@@ -175,6 +175,7 @@ impl Reactor {
                 waiting: Waiting::default(),
                 owed: 0,
                 ledger_gate: 0,
+                seen_kept: 0,
             },
             loads: config.loads,
             connections_max: config.connections_max,

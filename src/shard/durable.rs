@@ -151,6 +151,12 @@ impl Shard {
         self.durable.as_mut().map_or(0, |durable| std::mem::take(&mut durable.touched))
     }
 
+    /// The same without forgetting it.
+    #[inline(always)]
+    pub fn touched(&self) -> u64 {
+        self.durable.as_ref().map_or(0, |durable| durable.touched)
+    }
+
     /// The number of the last record that the journal keeps.
     #[inline]
     pub fn kept(&self) -> u64 {

@@ -35,6 +35,29 @@ pub const SLOW_READER: [&str; 10] = [
     "inject=pread64:delay_enter=200000",
 ];
 
+/// What runs a node on a disk that takes a minute to make anything durable.
+pub const HANGING_DISK: [&str; 10] = [
+    "strace",
+    "-D",
+    "-f",
+    "-qq",
+    "-o",
+    "/dev/null",
+    "-e",
+    "trace=fsync,fdatasync",
+    "-e",
+    "inject=fsync,fdatasync:delay_enter=60000000",
+];
+
+/// Whether nodes can be run like that.
+pub fn can_trace() -> bool {
+    let is_there = Command::new("strace").arg("-V").output().is_ok();
+    if !is_there {
+        println!("skipped: strace is not installed");
+    }
+    is_there
+}
+
 /// What a node is started with.
 pub struct Setup {
     values: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
@@ -392,6 +415,14 @@ impl Node {
     /// Where it serves TLS.
     pub fn tls_address(&self) -> SocketAddr {
         self.tls_address.expect("a node with TLS")
+    }
+
+    /// Ends what runs a node slowly: it does not notice that who it holds up has gone.
+    pub fn end_tracer(&self) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process");
+        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:")).expect("a line");
+        let tracer = tracer.trim().parse().expect("a number");
+        process::send_signal(tracer, rustix::process::Signal::KILL);
     }
 
     /// Waits until it has written this to stderr so many times.

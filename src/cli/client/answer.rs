@@ -164,11 +164,23 @@ impl Answer {
             }),
             413 => Failure::new(Exit::Failed, format!("{key}: {said}"))
                 .and("the node's store.max_limit and http.request_size_limit say how large a value may be"),
+            503 if message.is(&["disk_failed", "outcome_unknown"]) => {
+                Failure::new(Exit::Failed, format!("{key}: {said}"))
+                    .and(format!("look at the disk of the node at {url} and at its log, then start it again"))
+            }
+            503 if message.is(&["recovering"]) => {
+                Failure::new(Exit::Failed, format!("the node at {url} is not ready: {said}"))
+                    .and("wait until /readyz is 200")
+            }
             503 => Failure::new(Exit::Failed, format!("the node at {url} is busy: {said}"))
                 .and(format!("try again in {} s", retry_after.unwrap_or_else(|| "a few".into()))),
             507 if message.code == "credentials_full" || message.message == CREDENTIALS_FULL => {
                 Failure::new(Exit::Failed, format!("the node at {url} is full: {said}"))
                     .and("delete API keys and apps that nobody needs, or raise store.memory_limit")
+            }
+            507 if message.is(&["disk_full"]) => {
+                Failure::new(Exit::Failed, format!("the disk of the node at {url} is full: {said}"))
+                    .and("make room where its persistence.location is; it goes on by itself then")
             }
             507 => Failure::new(Exit::Failed, format!("the node at {url} is full: {said}"))
                 .and("delete something, raise store.memory_limit, or let it evict with store.when_full"),
@@ -178,6 +190,11 @@ impl Answer {
 }
 
 impl Message {
+    /// Whether it has one of these codes, which a family may write in capitals.
+    fn is(&self, codes: &[&str]) -> bool {
+        codes.iter().any(|code| self.code.eq_ignore_ascii_case(code))
+    }
+
     /// All that the node says about a refusal, in one line.
     fn sentence(&self, status: u16) -> String {
         let message = if self.message.is_empty() { "no reason given" } else { &self.message };

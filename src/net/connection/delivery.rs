@@ -7,7 +7,7 @@
 use std::io::{self, IoSlice};
 
 use super::kept::{Unkept, hold, note};
-use super::{Connection, Intake, Life, Proof, Stage, State};
+use super::{Answers, Connection, Intake, Life, Proof, Stage, State};
 use crate::api::{Call, Decoded, Flow, Gather, Problem, Tail, Work, Wrote};
 use crate::http::{Method, Request, Version, response};
 use crate::limits::BLOCK_BYTES;
@@ -45,23 +45,22 @@ impl Connection {
                 Err(_) => return Life::Over,
             }
         }
-        if self.waits_for_others() {
+        // Without requests there is nothing to make: what was held for the journal has gone.
+        if self.waits_for_others() || self.queue.is_none() {
             self.note_backlog(core, id);
             return self.settle(core, progress);
         }
         let mut scratch = std::mem::take(&mut core.scratch);
-        self.take_answers(&mut scratch, core);
-        let mut unkept = None;
+        let mut unkept = self.take_answers(&mut scratch, core);
         let result = self.execute(core, id, &mut scratch, &mut unkept);
         if self.held > 0 {
             self.dispatch(core, id);
         }
-        // What shows something that is not kept is held instead.
-        if self.asked > 0 && unkept.is_none() {
-            self.keep_answers(&mut scratch, core);
+        if self.asked > 0 {
+            self.keep_answers(&mut scratch, &mut unkept, core);
         }
         if core.shard.is_journalled() {
-            self.hold_output(unkept, core, id);
+            self.hold_output(unkept, !scratch.is_empty(), core, id);
         }
         let result = result.and_then(|()| self.send(&mut scratch, Tail::None));
         scratch.clear();
@@ -83,23 +82,23 @@ impl Connection {
 
     /// Keeps answers back, as far as a block holds them, while other cores work on what is behind: they
     /// answer soon, and a write for each change of owner would cost more than all else of a pipeline (PERF.md).
-    fn keep_answers(&mut self, scratch: &mut Vec<u8>, core: &mut Core) {
+    fn keep_answers(&mut self, scratch: &mut Vec<u8>, unkept: &mut Unkept, core: &mut Core) {
         if scratch.is_empty() || scratch.len() > BLOCK_BYTES || self.backlog.is_some() {
             return;
         }
         let mut block = core.buffers.large();
         block[..scratch.len()].copy_from_slice(scratch);
-        self.answers = Some((block, scratch.len() as u32));
+        self.answers = Some(Answers { block, length: scratch.len() as u32, unkept: unkept.take() });
         scratch.clear();
     }
 
     /// Goes on behind the answers that were kept back.
     #[inline]
-    fn take_answers(&mut self, scratch: &mut Vec<u8>, core: &mut Core) {
-        if let Some((block, length)) = self.answers.take() {
-            scratch.extend_from_slice(&block[..length as usize]);
-            core.buffers.give_back(block);
-        }
+    fn take_answers(&mut self, scratch: &mut Vec<u8>, core: &mut Core) -> Unkept {
+        let Answers { block, length, unkept } = self.answers.take()?;
+        scratch.extend_from_slice(&block[..length as usize]);
+        core.buffers.give_back(block);
+        unkept
     }
 
     /// Answers slots from the front until one has to wait, the socket is full or none is left.
@@ -265,7 +264,7 @@ impl Connection {
             let decode = match tail {
                 Tail::Decode(decode) => Some(decode),
                 Tail::None if scratch.len() < SCRATCH_BYTES => {
-                    if is_journalled {
+                    if is_journalled && unkept.is_none() && core.may_wait(self.gate) {
                         note(unkept, (begins, request, head), &mut self.gate, core);
                     }
                     None

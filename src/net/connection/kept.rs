@@ -17,7 +17,7 @@ pub(super) type Unkept = Option<Box<Backlog>>;
 
 /// An answer was made, or a part of one. Notes the first one that shows what is not kept: where in the output it
 /// begins, which is none if some of it has gone before, and the request.
-#[inline]
+#[inline(never)]
 pub(super) fn note(
     unkept: &mut Unkept,
     (begins, request, head): (Option<usize>, &Request, &[u8]),
@@ -52,8 +52,12 @@ pub(super) fn hold(
 
 impl Connection {
     /// Holds the output back that follows, if it shows what is not kept yet.
-    pub(super) fn hold_output(&mut self, mut unkept: Unkept, core: &mut Core, id: u32) {
+    pub(super) fn hold_output(&mut self, mut unkept: Unkept, has_output: bool, core: &mut Core, id: u32) {
         self.gate = self.gate.max(core.gate());
+        if has_output && unkept.is_none() && !core.is_kept(self.gate) {
+            // None of the answers is known to show it: all wait, and if it is lost nothing is said.
+            unkept = Some(core.buffers.backlog());
+        }
         // What is held already stays so, though it may have been kept meanwhile: the reactor sees to it.
         self.is_held |= hold(&mut unkept, &mut self.backlog, self.gate, core);
         if self.is_held && self.listed_gate != self.gate {

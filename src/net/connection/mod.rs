@@ -32,6 +32,7 @@ use crate::net::socket::Socket;
 use crate::net::stalls::Unread;
 use crate::shard::Job;
 use deadline::Deadline;
+use kept::Unkept;
 
 /// What a TLS connection whose client does not read holds beside its backlog: records it could not send,
 /// and what was decrypted before it stopped reading.
@@ -101,6 +102,16 @@ enum Intake {
     Closed,
 }
 
+/// Answers that go out with those behind them.
+#[derive(Debug)]
+struct Answers {
+    /// They stand at its start.
+    block: Block,
+    length: u32,
+    /// The first of them that shows what is not kept.
+    unkept: Unkept,
+}
+
 /// How far a password is proven, when only its hash is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {
@@ -151,9 +162,8 @@ pub struct Connection {
     intake: Intake,
     /// `100 Continue` is owed to the request whose body is awaited.
     continue_due: bool,
-    /// Answers that go out with those behind them, at the start of a block, and their length. Only while
-    /// another core is asked, and there is no backlog.
-    answers: Option<(Block, u32)>,
+    /// Answers that go out with those behind them. Only while another core is asked, and there is no backlog.
+    answers: Option<Answers>,
     backlog: Option<Box<Backlog>>,
     /// What of it is counted among the reactor's buffers.
     backlog_bytes: u64,
@@ -466,7 +476,7 @@ impl Connection {
             self.stream.part();
         }
         core.buffers.recount_backlog(&mut self.backlog_bytes, 0);
-        let blocks = [self.block.take(), self.answers.take().map(|(block, _)| block)];
+        let blocks = [self.block.take(), self.answers.take().map(|answers| answers.block)];
         blocks.into_iter().flatten().for_each(|block| core.buffers.give_back(block));
         if let Some(mut queue) = self.queue.take() {
             queue.clear();

@@ -17,6 +17,7 @@ impl Reactor {
         let has_failed = self.core.shard.health() == Health::Failed;
         // Read behind that, so that it is the last.
         let kept = self.core.shard.kept();
+        self.core.seen_kept = kept;
         while let Some(client) = self.core.waiting.next_output(kept) {
             if self.client(client).is_some() {
                 self.answer(client.0);

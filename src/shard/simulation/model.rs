@@ -276,9 +276,12 @@ impl Past {
             for (key, Start { seen, perhaps }) in left {
                 let now_seen = back.found.get(&key).cloned();
                 let is_out = key.0 != Namespace::NODE && !back.spaces.contains(&key.0);
-                let was = seen.or(perhaps).filter(|was| !is_out && !was.is_over(back.latest.unix_ms));
-                let perhaps = was.filter(|_| now_seen.is_none() && back.evictions > 0);
-                missing += u64::from(perhaps.is_some());
+                let makes_way = |was: &Rc<State>| {
+                    back.evictions > 0 && now_seen.is_none() && !is_out && !was.is_over(back.latest.unix_ms)
+                };
+                let seen = seen.filter(makes_way);
+                missing += u64::from(seen.is_some());
+                let perhaps = seen.or(perhaps.filter(makes_way));
                 starts.insert(key, Start { seen: now_seen, perhaps });
             }
         }
@@ -392,8 +395,9 @@ impl Back<'_> {
         let expected = expected.as_ref().filter(|expected| !expected.is_over(self.now.unix_ms));
         match (expected, self.found.get(key)) {
             (None, None) => true,
-            (None, Some(_)) => false,
-            // It was past its time, and the clock stepped back; or it made way.
+            // It was past its time, and the clock stepped back.
+            (None, Some(found)) => found.is_over(self.latest.unix_ms),
+            // The same; or it made way.
             (Some(expected), None) => expected.is_over(self.latest.unix_ms) || self.evictions > 0,
             (Some(expected), Some(found)) => expected.is_same(found, self.latest),
         }

@@ -98,9 +98,7 @@ impl World {
     /// Bytes that are unlike all others.
     fn value(&mut self, length: usize) -> Vec<u8> {
         self.values += 1;
-        let mut value = self.values.to_le_bytes().to_vec();
-        value.resize(8 + length, self.values as u8 | 1);
-        value
+        [&self.values.to_le_bytes()[..], &[self.values as u8 | 1].repeat(length)].concat()
     }
 }
 
