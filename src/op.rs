@@ -43,6 +43,11 @@ impl Namespace {
         self.0 & !NUMBER_MAX == DATABASES
     }
 
+    /// Which of those of its kind it is.
+    pub const fn number(self) -> u32 {
+        self.0 & NUMBER_MAX
+    }
+
     /// Whether what lies in it are lists.
     pub const fn holds_lists(self) -> bool {
         self.0 & !NUMBER_MAX == LISTS

@@ -1,7 +1,8 @@
 //! API keys and apps over HTTP: an order is read here, done by the ledger of reactor 0, and, when it made
 //! a credential, told to every other reactor before it is answered.
 //!
-//! The orders travel as [`Errand`]s, in pieces of a [`Gather`](super::Gather). A credential that
+//! The orders travel as [`Errand`]s, in pieces of a [`Gather`](super::Gather). What comes behind an order is
+//! begun when the journal keeps it, so nobody sees what may yet be lost. A credential that
 //! has ended needs no errand: see [`Ledger`]. When the caller leaves while a new
 //! credential is on its way, some reactors never learn of it; nobody has seen its token then.
 
@@ -11,10 +12,12 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::auth::{Credential, Fields, Id, Ledger, LedgerChange, NewKey, Principal, Refused, Which};
+use crate::auth::{
+    Credential, Fields, Id, Ledger, LedgerChange, NewKey, Principal, RecordsWalk, Refused, Which,
+};
 use crate::http::{Field, Method, Request, Status, response, target};
 use crate::op::Namespace;
-use crate::shard::{DatabaseChange, Health, Refusal, Registry, Shard};
+use crate::shard::{DatabaseChange, DatabasesWalk, Health, Refusal, Registry, Shard};
 
 use super::databases::change::Aftermath;
 use super::gather::{Piece, Work};
@@ -85,6 +88,16 @@ impl fmt::Debug for Answer {
 /// What one reactor has another do, and what came of it.
 #[derive(Debug)]
 pub struct Errand(Stage);
+
+/// How far all that the ledger has to be kept was gone through.
+#[derive(Debug, Default)]
+pub struct LedgerWalk {
+    ledger: RecordsWalk,
+    databases: DatabasesWalk,
+}
+
+/// Records in one slice of it: some tenths of a millisecond.
+const RECORDS_PER_SLICE: usize = 128;
 
 /// What has to follow an order elsewhere.
 #[derive(Debug, Default)]
@@ -244,15 +257,21 @@ impl Api {
         changes
     }
 
-    /// All that the ledger has to be kept.
-    pub fn ledger_records(&self) -> impl Iterator<Item = (Box<[u8]>, Zeroizing<Vec<u8>>)> + '_ {
-        let databases = self.registry.iter().flat_map(|registry| registry.records(&self.databases));
-        self.ledger.iter().flat_map(Ledger::records).chain(databases)
+    /// The next of all that the ledger has to be kept, as it is now; nothing when that was all.
+    pub fn ledger_slice(&self, walk: &mut LedgerWalk) -> Vec<LedgerChange> {
+        let of_ledger = |ledger: &Ledger| ledger.slice(&mut walk.ledger, RECORDS_PER_SLICE);
+        let records = self.ledger.as_ref().map(of_ledger).unwrap_or_default();
+        if !records.is_empty() {
+            return records;
+        }
+        let of_registry = |registry: &Registry| registry.slice(&mut walk.databases, RECORDS_PER_SLICE);
+        self.registry.as_ref().map(of_registry).unwrap_or_default()
     }
 
-    /// Knows of databases that were made earlier.
-    pub fn follow(&mut self, change: &DatabaseChange) {
+    /// Follows a change of the set of databases, with the shard of its core.
+    pub fn follow(&mut self, change: &DatabaseChange, shard: &mut Shard) {
         self.databases.follow(change);
+        shard.follow(change);
     }
 
     /// Learns of credentials that were made earlier, and that others have ended.

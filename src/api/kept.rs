@@ -46,7 +46,7 @@ impl Api {
         self.prepared.renew(&self.preamble);
         self.authenticator = Authenticator::new(kept.trust);
         self.learn(&kept.credentials, false);
-        kept.databases.iter().for_each(|database| self.follow(database));
+        kept.databases.iter().for_each(|database| self.databases.follow(database));
         if let Some((ledger, registry)) = kept.ledger {
             (self.ledger, self.registry) = (Some(ledger), Some(registry));
         }

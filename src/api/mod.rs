@@ -66,7 +66,7 @@ use crate::limits;
 use crate::op::{Expiry, KeyHasher, Namespace};
 use crate::shard::{Databases, Registry};
 
-pub use administer::Errand;
+pub use administer::{Errand, LedgerWalk};
 pub use coding::{Decode, Decoded, NotDecodable};
 pub use databases::{
     DatabaseVerb, Level,
@@ -294,11 +294,17 @@ impl Api {
         if self.authenticator.is_sweeping() {
             self.authenticator.sweep(wall_seconds);
         }
+        self.databases.tidy();
+        if let Some(registry) = &mut self.registry {
+            registry.tidy();
+        }
     }
 
     /// Whether the next turn has something to do here, whoever asks.
     pub fn is_busy(&self) -> bool {
         self.authenticator.is_sweeping()
+            || !self.databases.is_tidy()
+            || self.registry.as_ref().is_some_and(|registry| !registry.is_tidy())
     }
 
     /// Routes a request and checks who may: route, method, credential, grant, declared size. Decodes

@@ -314,8 +314,8 @@ impl Apps {
         Some(changed)
     }
 
-    pub(super) fn all_kept(&self) -> impl Iterator<Item = (Id, KeptApp)> {
-        self.apps.iter().map(|(serial, app)| (app.id, app.kept(*serial)))
+    pub(super) fn kept_behind(&self, serial: u64) -> impl Iterator<Item = (Id, KeptApp)> {
+        self.apps.range(serial.saturating_add(1)..).map(|(serial, app)| (app.id, app.kept(*serial)))
     }
 
     pub(super) fn kept(&self, id: Id) -> Option<KeptApp> {

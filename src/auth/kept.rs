@@ -38,6 +38,20 @@ const APP: &str = "app/";
 /// A record under its name; `None` when there is none any more.
 pub type LedgerChange = (Box<[u8]>, Option<Zeroizing<Vec<u8>>>);
 
+/// How far all records were gone through: keys and apps in the order in which they were made.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum RecordsWalk {
+    /// What there is once comes first.
+    #[default]
+    Own,
+    /// The keys behind this one.
+    Keys(u64),
+    /// The apps behind this one.
+    Apps(u64),
+    /// There are no more.
+    Over,
+}
+
 /// Why a ledger cannot be brought back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unrestored {
@@ -213,12 +227,43 @@ impl Ledger {
         changes
     }
 
-    /// All records as they are now.
-    pub fn records(&self) -> impl Iterator<Item = (Box<[u8]>, Zeroizing<Vec<u8>>)> {
-        let own = [(NODE_KEY.into(), self.kept_node_key()), (NUMBERS.into(), json(&self.numbers()))];
-        let keys = self.keys.all_kept().map(|(id, kept)| (named(KEY, id), json(&kept)));
-        let apps = self.apps.all_kept().map(|(id, kept)| (named(APP, id), json(&kept)));
-        own.into_iter().chain(keys).chain(apps)
+    /// The next records, as they are now, about so many; none when there are no more. What is there from the
+    /// first slice to the last is in one of them, whatever comes and goes meanwhile.
+    pub fn slice(&self, walk: &mut RecordsWalk, count: usize) -> Vec<LedgerChange> {
+        loop {
+            let records: Vec<LedgerChange> = match walk {
+                RecordsWalk::Own => {
+                    let own =
+                        [(NODE_KEY.into(), self.kept_node_key()), (NUMBERS.into(), json(&self.numbers()))];
+                    *walk = RecordsWalk::Keys(0);
+                    return own.into_iter().map(|(name, value)| (name, Some(value))).collect();
+                }
+                RecordsWalk::Keys(behind) => {
+                    let keys = self.keys.kept_behind(*behind).take(count);
+                    let kept = |(id, kept): (Id, KeptKey)| {
+                        *behind = kept.serial;
+                        (named(KEY, id), Some(json(&kept)))
+                    };
+                    keys.map(kept).collect()
+                }
+                RecordsWalk::Apps(behind) => {
+                    let apps = self.apps.kept_behind(*behind).take(count);
+                    let kept = |(id, kept): (Id, KeptApp)| {
+                        *behind = kept.serial;
+                        (named(APP, id), Some(json(&kept)))
+                    };
+                    apps.map(kept).collect()
+                }
+                RecordsWalk::Over => return Vec::new(),
+            };
+            if !records.is_empty() {
+                return records;
+            }
+            *walk = match walk {
+                RecordsWalk::Keys(_) => RecordsWalk::Apps(0),
+                _ => RecordsWalk::Over,
+            };
+        }
     }
 
     fn numbers(&self) -> Numbers {
@@ -326,7 +371,7 @@ mod tests {
     use super::super::{
         Directory, Grants, Id, Ledger, NewKey, Principal, Scope, Trust, Verifier, VerifierConfig, Which,
     };
-    use super::{NODE_KEY, Unrestored};
+    use super::{NODE_KEY, RecordsWalk, Unrestored};
     use crate::memory::Memory;
 
     const START: u64 = 1_000_000;
@@ -511,8 +556,14 @@ mod tests {
             for order in orders.iter().chain([&Order::Restart]) {
                 node.run(order);
                 if let Order::Restart = order {
-                    let all: Records =
-                        node.ledger.records().map(|(name, value)| (name, value.to_vec())).collect();
+                    let (mut all, mut walk) = (Records::new(), RecordsWalk::default());
+                    loop {
+                        let slice = node.ledger.slice(&mut walk, 3);
+                        if slice.is_empty() {
+                            break;
+                        }
+                        all.extend(slice.into_iter().map(|(name, value)| (name, value.unwrap().to_vec())));
+                    }
                     let all_of = Node::restored(all, node.tokens.clone(), node.now).unwrap();
                     let again = Node::restored(node.kept.clone(), node.tokens.clone(), node.now).unwrap();
                     assert_eq!(again.answers(), node.answers());

@@ -415,8 +415,10 @@ impl Keys {
         Some(changed)
     }
 
-    pub(super) fn all_kept(&self) -> impl Iterator<Item = (Id, KeptKey)> {
-        self.records.iter().map(|(serial, record)| (record.credential.id, record.kept(*serial)))
+    pub(super) fn kept_behind(&self, serial: u64) -> impl Iterator<Item = (Id, KeptKey)> {
+        self.records
+            .range(serial.saturating_add(1)..)
+            .map(|(serial, record)| (record.credential.id, record.kept(*serial)))
     }
 
     pub(super) fn kept(&self, id: Id) -> Option<KeptKey> {

@@ -30,7 +30,7 @@ pub use credential::{Credential, Directory, NodeKey, Scope};
 pub use form::{Form, Forms};
 pub use grants::Grants;
 pub use jwt::{Verifier, VerifierConfig, root_token, sign};
-pub use kept::{LedgerChange, Unrestored};
+pub use kept::{LedgerChange, RecordsWalk, Unrestored};
 pub use keys::{KeyView, NewKey, Status};
 pub use ledger::{Ledger, Maker, Page, Principal, Refused};
 pub use opaque::{Id, Kind, NoRandomness};

@@ -7,7 +7,7 @@ use super::chore::Chore;
 use super::folder::{Folder, JournalConfig, OpenError, Progress, Sync};
 use super::offline::{recover_on, rekey_on};
 use super::output::{SnapshotReader, SnapshotWriter};
-use super::record::Record;
+use super::record::{NodeRecord, Record};
 use super::seal::MasterKey;
 use super::simulated_disk::{Crash, Random, SimulatedDisk};
 use super::tap::{Health, Tap, connect};
@@ -138,6 +138,46 @@ fn a_tail_torn_at_any_byte_of_the_last_record_is_cut_and_reported() {
             // It is cut for good.
             assert!(Folder::open_on(Arc::new(torn), &config(key)).unwrap().cut().is_none());
         }
+    }
+}
+
+#[test]
+fn an_order_of_the_ledger_counts_as_a_whole_or_not_at_all_wherever_its_record_is_torn() {
+    // One that shares a group, and one in so many pieces that it has a group to itself.
+    for (key, length) in [(None, 20), (Some("hush"), 20), (None, 120_000), (Some("hush"), 120_000)] {
+        let disk = SimulatedDisk::new(1);
+        let mut node = Node::start(&disk, &config(key));
+        let names: Vec<String> = (0..8).map(|number| format!("database/{number}")).collect();
+        let old: Vec<_> = names.iter().map(|name| (name, Some(vec![1; 20]))).collect();
+        // The last of these has not been there, and every other is gone.
+        let value = |number: usize| number.is_multiple_of(2).then(|| vec![2; length]);
+        let new: Vec<_> = names.iter().enumerate().map(|(number, name)| (name, value(number))).collect();
+        for changes in [&old[..7], &new] {
+            node.tap.append(&NodeRecord::of(changes).record());
+            node.turn();
+        }
+        assert!(node.is_kept());
+        drop(node);
+        disk.crash(Crash::Process);
+        let ledger = |disk: SimulatedDisk| {
+            let opened = Folder::open_on(Arc::new(disk), &config(key)).expect("a torn tail is no damage");
+            opened.ledger().map(|(name, value)| (name.to_vec(), value.to_vec())).collect::<Model>()
+        };
+        let kept = |changes: &[(&String, Option<Vec<u8>>)]| {
+            let kept =
+                changes.iter().filter_map(|(name, value)| Some((name.as_bytes().to_vec(), value.clone()?)));
+            kept.collect::<Model>()
+        };
+        let opened = Folder::open_on(Arc::new(disk.copy(1)), &config(key)).unwrap();
+        let name = super::manifest::log_name(opened.log.last().unwrap().0);
+        let (begin, end) = last_group(&disk, &name, key);
+        let step = if length > 1_000 { 4_999 } else { 1 };
+        for cut in (begin..end).step_by(step).chain(end - 40..end) {
+            let torn = disk.copy(2);
+            torn.cut(&name, cut);
+            assert!(ledger(torn) == kept(&old[..7]), "{cut} of {end}");
+        }
+        assert!(ledger(disk) == kept(&new));
     }
 }
 
@@ -298,7 +338,7 @@ fn nothing_of_a_key_or_a_value_is_in_clear_anywhere_in_a_sealed_folder() {
         let value = format!("secret-value-{step}").repeat(20).into_bytes();
         node.put(&format!("secret-key-{step}"), &value);
         model.insert(format!("secret-key-{step}").into_bytes(), value);
-        node.tap.append(&Record::Node { key: b"secret-node", value: Some(b"secret-credential") });
+        node.tap.append(&NodeRecord::of(&[("secret-node", Some("secret-credential"))]).record());
         if step == 150 {
             node.bring_base(&model);
         }
@@ -374,15 +414,17 @@ fn a_sync_that_fails_ends_all_acknowledgement_and_is_not_repeated() {
 fn records_appended_to_a_folder_at_rest_count_after_everything() {
     let (disk, mut model, _) = folder(None);
     let opened = Folder::open_on(Arc::new(disk.clone()), &config(None)).unwrap();
-    let node = Record::Node { key: b"key", value: Some(b"one") };
-    opened.append(&[put(b"k0", 9, Payload::Bytes(b"offline")), node]).unwrap();
+    let made = NodeRecord::of(&[("key", Some("one")), ("other", Some("two"))]);
+    opened.append(&[put(b"k0", 9, Payload::Bytes(b"offline")), made.record()]).unwrap();
     disk.crash(Crash::Power);
     model.insert(b"k0".to_vec(), b"offline".to_vec());
     let opened = Folder::open_on(Arc::new(disk.clone()), &config(None)).unwrap();
     assert!(replayed(&opened) == model);
-    assert_eq!(opened.ledger().collect::<Vec<_>>(), [(&b"key"[..], &b"one"[..])]);
-    opened.append(&[Record::Node { key: b"key", value: None }]).unwrap();
-    assert_eq!(Folder::open_on(Arc::new(disk), &config(None)).unwrap().ledger().count(), 0);
+    let one = (&b"key"[..], &b"one"[..]);
+    assert_eq!(opened.ledger().collect::<Vec<_>>(), [one, (b"other", b"two")]);
+    opened.append(&[NodeRecord::of(&[("other", None::<&str>)]).record()]).unwrap();
+    let opened = Folder::open_on(Arc::new(disk), &config(None)).unwrap();
+    assert_eq!(opened.ledger().collect::<Vec<_>>(), [one]);
 }
 
 #[test]

@@ -32,7 +32,9 @@
 //! that was durable when this one was written (8); bytes (8) and pieces (4) that follow; 1 if it closes the log
 //! (1), zeros (3); CRC (4). Then its pieces: CRC (4) of the mark, the number of the group, the length and the
 //! body; length of the body (4), whose upper bit says that the record goes on in the next piece; the body. A
-//! record is cut into pieces of 256 KiB. Its encoded form is written down in `record`. In a sealed file every
+//! record is cut into pieces of 256 KiB, all of them in one group; it counts when the last is there. One change
+//! is one record, and so is one order to the ledger of the node with everything that it changes. The encoded
+//! form of records is written down in `record`. In a sealed file every
 //! body is AES-256-GCM: its nonce is the number of the group (8) and that of the piece in it (4), the length
 //! is vouched for, the tag of 16 bytes is its end. See `seal` for the keys.
 //!
@@ -99,7 +101,7 @@ pub(crate) use fault::{Fault, is_planted};
 pub use folder::{Cut, Folder, JournalConfig, OpenError, Opened, Progress, SEGMENT_BYTES, Sync, Taken};
 pub use offline::{FileRecovery, Recovery, append_offline, recover, rekey};
 pub use output::{SnapshotReader, SnapshotWriter};
-pub use record::{ListChange, Malformed, Put, PutList, Record};
+pub use record::{ListChange, Malformed, NodeChanges, NodeRecord, Put, PutList, Record};
 pub use replay::Replay;
 pub use seal::MasterKey;
 #[cfg(test)]

@@ -7,8 +7,8 @@
 //! # Encoded
 //!
 //! All numbers are little-endian. First a byte for the kind (1 `Put`, 2 `Rewrite`, 3 `Remove`, 4 `PutList`,
-//! 5 `Append`, 6 `Withdraw`, 7 `Node`, 8 `Node` that is gone), then a byte that says what is there of the
-//! following, each only if its bit is set, in this order:
+//! 5 `Append`, 6 `Withdraw`, 7 `Node`), then a byte that says what is there of the following, each only if its
+//! bit is set, in this order:
 //!
 //! | bit | bytes | what |
 //! |---|---|---|
@@ -20,13 +20,18 @@
 //! | 5 | 1 + n | the content type behind its length, if it is not the default |
 //! | 6, 7 | 0 | the encoding: 0 identity, 1 gzip, 2 zstd |
 //!
-//! Then the length of the key in two bytes and the key; the value is the rest. The format of records is part
-//! of the version of the file that they are in.
+//! Then the length of the key in two bytes and the key; the value is the rest. A `Node` has no key of its own
+//! and none of the fields: behind its two bytes stand its changes, one or more, and nothing else. Each is the
+//! length of a name in two bytes, the name, the length of what is kept under it in four, all of their bits set
+//! when nothing is any more, and what is kept. The format of records is part of the version of the file that
+//! they are in.
 
 use crate::clock::Version;
 use crate::limits::{CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX};
 use crate::op::{CONTENT_TYPE_DEFAULT, Encoding, Namespace, Payload};
 use crate::store::Lock;
+
+use zeroize::Zeroizing;
 
 /// A change, or a part of the live set.
 #[derive(Clone, Copy, Debug)]
@@ -57,14 +62,17 @@ pub enum Record<'a> {
     Append(ListChange<'a>),
     /// Values were taken out of a list. Nothing, if it is absent.
     Withdraw(ListChange<'a>),
-    /// Something that the node keeps of itself, under a name of its own; `None` when it is gone.
-    Node {
-        /// Which.
-        key: &'a [u8],
-        /// What is kept, in a form that its owner knows.
-        value: Option<&'a [u8]>,
-    },
+    /// What one order has changed of that which the node keeps of itself. It counts as a whole or not at all.
+    Node(NodeChanges<'a>),
 }
+
+/// Changes of what the node keeps of itself, in their encoded form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeChanges<'a>(&'a [u8]);
+
+/// The same, with room of its own, which is wiped.
+#[derive(Clone, Debug, Default)]
+pub struct NodeRecord(Zeroizing<Vec<u8>>);
 
 /// An entry as a whole.
 #[derive(Clone, Copy, Debug)]
@@ -98,8 +106,9 @@ pub struct PutList<'a> {
     pub version: Version,
     /// When it expires, in milliseconds since the Unix epoch.
     pub expires_ms: Option<u64>,
-    /// Its values as JSON texts, each behind its length in four bytes, little-endian.
-    pub values: &'a [u8],
+    /// Its values as JSON texts, each behind its length in four bytes, little-endian. Those read back from a
+    /// journal are always [`Payload::Bytes`].
+    pub values: Payload<'a>,
 }
 
 /// A change of a list.
@@ -112,7 +121,7 @@ pub struct ListChange<'a> {
     /// When it was changed. A list of this version or a later one has the change already.
     pub version: Version,
     /// The values as in [`PutList::values`].
-    pub values: &'a [u8],
+    pub values: Payload<'a>,
 }
 
 /// The most that [`Record::encode_head`] writes for a key that is no longer than it may be: kind, fields,
@@ -127,7 +136,9 @@ const PUT_LIST: u8 = 4;
 const APPEND: u8 = 5;
 const WITHDRAW: u8 = 6;
 const NODE: u8 = 7;
-const NODE_GONE: u8 = 8;
+
+/// In the place of the length of what a node keeps under a name: nothing any more.
+const GONE: u32 = u32::MAX;
 
 const NAMESPACE: u8 = 1 << 0;
 const VERSION: u8 = 1 << 1;
@@ -164,6 +175,8 @@ impl<'a> Record<'a> {
     /// The encoded form without the value, which is the rest of it.
     pub(super) fn encode_head(&self, out: &mut Vec<u8>) {
         let (kind, key, fields) = match self {
+            // Its changes are its value.
+            Record::Node(_) => return out.extend_from_slice(&[NODE, 0]),
             Record::Put(put) => (PUT, put.key, put.fields()),
             Record::Rewrite { namespace, key, expires_ms, lock } => {
                 let (expires_ms, lock) = (*expires_ms, *lock);
@@ -179,8 +192,6 @@ impl<'a> Record<'a> {
             }
             Record::Append(change) => (APPEND, change.key, change.fields()),
             Record::Withdraw(change) => (WITHDRAW, change.key, change.fields()),
-            Record::Node { key, value: Some(_) } => (NODE, *key, Fields::default()),
-            Record::Node { key, value: None } => (NODE_GONE, *key, Fields::default()),
         };
         fields.encode(kind, out);
         debug_assert!(!key.is_empty() && key.len() <= usize::from(u16::MAX));
@@ -194,31 +205,32 @@ impl<'a> Record<'a> {
     /// When the bytes are none.
     pub fn decode(bytes: &'a [u8]) -> Result<Record<'a>, Malformed> {
         let (&[kind, present], rest) = bytes.split_first_chunk::<2>().ok_or(Malformed)?;
+        if kind == NODE {
+            return if present == 0 { NodeChanges::decode(rest).map(Record::Node) } else { Err(Malformed) };
+        }
         let (fields, rest) = Fields::decode(present, rest)?;
         let (length, rest) = rest.split_first_chunk::<2>().ok_or(Malformed)?;
         let (key, value) =
             rest.split_at_checked(usize::from(u16::from_le_bytes(*length))).ok_or(Malformed)?;
-        let node = kind == NODE || kind == NODE_GONE;
         let (allowed, needed) = match kind {
             PUT => (!0, VERSION),
             REWRITE => (NAMESPACE | EXPIRES | LOCK | UNTIL, 0),
             REMOVE => (NAMESPACE, 0),
             PUT_LIST => (NAMESPACE | VERSION | EXPIRES, VERSION),
             APPEND | WITHDRAW => (NAMESPACE | VERSION, VERSION),
-            NODE | NODE_GONE => (0, 0),
             _ => return Err(Malformed),
         };
-        let holds_value = matches!(kind, PUT | PUT_LIST | APPEND | WITHDRAW | NODE);
+        let holds_value = matches!(kind, PUT | PUT_LIST | APPEND | WITHDRAW);
         let is_good = present & !allowed == 0
             && present & needed == needed
             && !key.is_empty()
-            && (node || key.len() <= KEY_BYTES_MAX)
+            && key.len() <= KEY_BYTES_MAX
             && (holds_value || value.is_empty());
         if !is_good {
             return Err(Malformed);
         }
         let (namespace, version) = (Namespace(fields.namespace), Version(fields.version.unwrap_or(0)));
-        let change = || ListChange { namespace, key, version, values: value };
+        let change = || ListChange { namespace, key, version, values: Payload::Bytes(value) };
         Ok(match kind {
             PUT => Record::Put(Put {
                 namespace,
@@ -237,11 +249,10 @@ impl<'a> Record<'a> {
                 key,
                 version,
                 expires_ms: fields.expires_ms,
-                values: value,
+                values: Payload::Bytes(value),
             }),
             APPEND => Record::Append(change()),
-            WITHDRAW => Record::Withdraw(change()),
-            _ => Record::Node { key, value: (kind == NODE).then_some(value) },
+            _ => Record::Withdraw(change()),
         })
     }
 
@@ -253,7 +264,7 @@ impl<'a> Record<'a> {
             Record::Rewrite { lock, .. } => token(lock),
             Record::PutList(list) => list.version,
             Record::Append(change) | Record::Withdraw(change) => change.version,
-            Record::Remove { .. } | Record::Node { .. } => Version(0),
+            Record::Remove { .. } | Record::Node(_) => Version(0),
         }
     }
 
@@ -261,11 +272,85 @@ impl<'a> Record<'a> {
     pub(super) fn value(&self) -> Option<Payload<'a>> {
         match self {
             Record::Put(put) => Some(put.value),
-            Record::PutList(list) => Some(Payload::Bytes(list.values)),
-            Record::Append(change) | Record::Withdraw(change) => Some(Payload::Bytes(change.values)),
-            Record::Node { value, .. } => value.map(Payload::Bytes),
+            Record::PutList(list) => Some(list.values),
+            Record::Append(change) | Record::Withdraw(change) => Some(change.values),
+            Record::Node(NodeChanges(changes)) => Some(Payload::Bytes(changes)),
             Record::Rewrite { .. } | Record::Remove { .. } => None,
         }
+    }
+}
+
+impl<'a> NodeChanges<'a> {
+    /// Each name with what is kept under it from now on, or nothing.
+    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let (change, behind) = split_change(rest)?;
+            rest = behind;
+            Some(change)
+        })
+    }
+
+    /// Checks bytes of which nothing is believed.
+    fn decode(bytes: &'a [u8]) -> Result<NodeChanges<'a>, Malformed> {
+        let mut rest = bytes;
+        loop {
+            ((), rest) = split_change(rest).map(|(_, behind)| ((), behind)).ok_or(Malformed)?;
+            if rest.is_empty() {
+                return Ok(NodeChanges(bytes));
+            }
+        }
+    }
+}
+
+/// A name with what is kept under it.
+type NodeChange<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// The first change, and what is behind it.
+fn split_change(bytes: &[u8]) -> Option<(NodeChange<'_>, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let (name, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let (value, rest) = match u32::from_le_bytes(*length) {
+        GONE => (None, rest),
+        length => rest.split_at_checked(length as usize).map(|(value, rest)| (Some(value), rest))?,
+    };
+    (!name.is_empty()).then_some(((name, value), rest))
+}
+
+impl NodeRecord {
+    /// Of these changes, in their order. Names have 1 to 65,535 bytes.
+    pub fn of<K: AsRef<[u8]>, V: AsRef<[u8]>>(changes: &[(K, Option<V>)]) -> NodeRecord {
+        let length = |(name, value): &(K, Option<V>)| {
+            6 + name.as_ref().len() + value.as_ref().map_or(0, |value| value.as_ref().len())
+        };
+        // All of it at once, so that nothing is left behind by growing.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(changes.iter().map(length).sum()));
+        for (name, value) in changes {
+            let (name, value) = (name.as_ref(), value.as_ref().map(AsRef::as_ref));
+            debug_assert!(!name.is_empty() && name.len() <= usize::from(u16::MAX));
+            bytes.extend_from_slice(&(name.len() as u16).to_le_bytes());
+            bytes.extend_from_slice(name);
+            bytes.extend_from_slice(&value.map_or(GONE, |value| value.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(value.unwrap_or_default());
+        }
+        NodeRecord(bytes)
+    }
+
+    /// Whether nothing is changed. There is no record of that.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Its changes.
+    pub fn changes(&self) -> NodeChanges<'_> {
+        NodeChanges(&self.0)
+    }
+
+    /// The record.
+    pub fn record(&self) -> Record<'_> {
+        debug_assert!(!self.is_empty());
+        Record::Node(self.changes())
     }
 }
 
@@ -377,7 +462,7 @@ impl<'a> Fields<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{HEAD_BYTES_MAX, ListChange, Malformed, Put, PutList, Record, version_max};
+    use super::{HEAD_BYTES_MAX, ListChange, Malformed, NodeRecord, Put, PutList, Record, version_max};
     use crate::clock::Version;
     use crate::limits::{CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX};
     use crate::op::{CONTENT_TYPE_DEFAULT, Encoding, Large, Namespace, Payload};
@@ -392,7 +477,7 @@ mod tests {
         let (namespace, version) = (Namespace(namespace), Version(version));
         let lock = lock.map(|(token, until_ms)| Lock { token, until_ms });
         let encoding = [Encoding::Identity, Encoding::Gzip, Encoding::Zstd][usize::from(encoding % 3)];
-        let change = ListChange { namespace, key, version, values: value };
+        let change = ListChange { namespace, key, version, values: Payload::Bytes(value) };
         let put = |content_type| {
             let value = Payload::Bytes(value);
             Put { namespace, key, version, expires_ms, lock, content_type, encoding, value }
@@ -402,11 +487,15 @@ mod tests {
             1 => Record::Put(put(CONTENT_TYPE_DEFAULT)),
             2 => Record::Rewrite { namespace, key, expires_ms, lock },
             3 => Record::Remove { namespace, key },
-            4 => Record::PutList(PutList { namespace, key, version, expires_ms, values: value }),
+            4 => Record::PutList(PutList {
+                namespace,
+                key,
+                version,
+                expires_ms,
+                values: Payload::Bytes(value),
+            }),
             5 => Record::Append(change),
-            6 => Record::Withdraw(change),
-            7 => Record::Node { key, value: Some(value) },
-            _ => Record::Node { key, value: None },
+            _ => Record::Withdraw(change),
         }
     }
 
@@ -419,7 +508,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_reads_back_as_it_was(
-            kind in 0..9u8,
+            kind in 0..7u8,
             numbers in numbers(),
             key in vec(any::<u8>(), 1..=KEY_BYTES_MAX),
             name in vec(any::<u8>(), 0..=CONTENT_TYPE_BYTES_MAX),
@@ -440,8 +529,38 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_a_record_or_are_refused(kind in 0..10u8, bytes in vec(any::<u8>(), 0..80)) {
-            let bytes: Vec<u8> = std::iter::once(kind).chain(bytes).collect();
+        fn an_order_reads_back_with_all_its_changes(
+            changes in vec((vec(any::<u8>(), 1..40), option::of(vec(any::<u8>(), 0..60))), 1..20),
+            behind in vec(any::<u8>(), 1..4),
+        ) {
+            let order = NodeRecord::of(&changes);
+            let mut encoded = Vec::new();
+            order.record().encode(&mut encoded);
+            assert_eq!(version_max(&encoded), 0);
+            let Ok(Record::Node(read)) = Record::decode(&encoded) else { panic!("it was just encoded") };
+            let owned = read.iter().map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec)));
+            assert_eq!(owned.collect::<Vec<_>>(), changes);
+            // Cut anywhere but between two changes it is no record; nor with less than a change behind it.
+            let mut ends = vec![2];
+            for (name, value) in &changes {
+                ends.push(ends[ends.len() - 1] + 6 + name.len() + value.as_ref().map_or(0, Vec::len));
+            }
+            assert_eq!(ends.last(), Some(&encoded.len()));
+            for length in 0..encoded.len() {
+                let is_whole = length > 2 && ends.contains(&length);
+                assert_eq!(Record::decode(&encoded[..length]).is_ok(), is_whole, "{length}");
+            }
+            encoded.extend_from_slice(&behind);
+            assert_eq!(Record::decode(&encoded).err(), Some(Malformed));
+        }
+
+        #[test]
+        fn any_bytes_are_a_record_or_are_refused(
+            kind in 0..10u8,
+            present in prop_oneof![Just(0), any::<u8>()],
+            bytes in vec(prop_oneof![Just(0), Just(1), any::<u8>()], 0..80),
+        ) {
+            let bytes: Vec<u8> = [kind, present].into_iter().chain(bytes).collect();
             version_max(&bytes);
             if let Ok(record) = Record::decode(&bytes) {
                 let mut encoded = Vec::new();
@@ -449,6 +568,21 @@ mod tests {
                 let decoded = Record::decode(&encoded).expect("encoded just now");
                 assert_eq!(format!("{decoded:?}"), format!("{record:?}"));
             }
+        }
+    }
+
+    #[test]
+    fn a_record_of_the_node_has_changes_each_with_a_name_and_no_fields() {
+        for (bytes, is_good) in [
+            (&[7, 0][..], false),
+            (&[7, 0, 0, 0, 255, 255, 255, 255], false),
+            (&[7, 0, 1, 0, b'n', 255, 255, 255, 255], true),
+            (&[7, 1, 1, 0, b'n', 255, 255, 255, 255], false),
+            (&[7, 0, 1, 0, b'n', 0, 0, 0, 0], true),
+            (&[7, 0, 1, 0, b'n', 254, 255, 255, 255], false),
+            (&[8, 0, 1, 0, b'n'], false),
+        ] {
+            assert_eq!(Record::decode(bytes).is_ok(), is_good, "{bytes:?}");
         }
     }
 

@@ -20,7 +20,7 @@ use super::scan::{Bad, Event, Scan};
 use super::segment::FILE_HEAD_BYTES;
 
 /// Something that the node keeps of itself: its name, and what is kept or that it is gone.
-pub(super) type NodeRecord = (Vec<u8>, Option<Zeroizing<Vec<u8>>>);
+pub(super) type NodeEntry = (Vec<u8>, Option<Zeroizing<Vec<u8>>>);
 
 /// What is in a file.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) struct Checked {
     pub closed: bool,
     pub version_max: u64,
     pub records: u64,
-    pub node: Vec<NodeRecord>,
+    pub node: Vec<NodeEntry>,
 }
 
 /// What of a log is good.
@@ -125,8 +125,10 @@ fn check(found: &Found, keys: &Keys, progress: &Progress) -> Result<Checked, Not
                 };
                 records += 1;
                 checked.version_max = checked.version_max.max(record.version_max().0);
-                if let Record::Node { key, value } = record {
-                    node.push((key.to_vec(), value.map(|value| Zeroizing::new(value.to_vec()))));
+                if let Record::Node(changes) = record {
+                    node.extend(changes.iter().map(|(name, value)| {
+                        (name.to_vec(), value.map(|value| Zeroizing::new(value.to_vec())))
+                    }));
                 }
             }
             Event::GroupEnds(head) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::chore::Chore;
 use super::folder::{Folder, JournalConfig, Sync};
-use super::record::Record;
+use super::record::{NodeRecord, Record};
 use super::segment::FILE_HEAD_BYTES;
 use super::simulated_disk::{Crash, SimulatedDisk};
 use super::tap::{Health, RING_BYTES, Tap, connect};
@@ -53,7 +53,7 @@ fn what_was_done_because_of_a_record_of_the_node_is_never_kept_before_it() {
         for _ in 0..round {
             taps[0].append(&put(b"busy", 1, Payload::Bytes(&VALUE)));
         }
-        let number = taps[0].append(&Record::Node { key: b"database/1", value: Some(b"{}") });
+        let number = taps[0].append(&NodeRecord::of(&[("database/1", Some("{}"))]).record());
         let because = [1, 2].map(|at| {
             let number = taps[at].append(&put(b"entry", 1, Payload::Bytes(&VALUE)));
             (at, number)

@@ -16,7 +16,7 @@ use crate::net::buffers::Buffers;
 use crate::net::helper::Helper;
 use crate::net::stalls::Stalls;
 use crate::net::waiting::Waiting;
-use crate::shard::{Budget, Health, Job, ListTask, Mesh, Shard, Ticket};
+use crate::shard::{Budget, DatabaseChange, Health, Job, ListTask, Mesh, NodeRecord, Shard, Ticket};
 
 /// How long a client may take, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +117,9 @@ pub struct Core {
 #[derive(Debug)]
 pub struct HeldBack {
     task: Task,
-    /// The number of the change that others follow, and how many have yet to.
+    /// What all are to follow once it is kept: before, none of them may show it.
+    untold: Option<DatabaseChange>,
+    /// The number under which they were told, and how many have yet to follow.
     change: Option<u32>,
     missing: usize,
 }
@@ -133,28 +135,69 @@ impl Core {
     }
 
     /// Does an errand. Gives it back when it is done, also by all others who have to follow. What it changes
-    /// of the node itself is handed to the journal, and what it shows waits until it is kept.
+    /// of the node itself is handed to the journal, and nobody sees anything of that before it is kept: who asked
+    /// is answered then, here too, since other cores may be told because of it; and all follow then, this core
+    /// too. Only that a credential has ended shows at once.
     pub(super) fn run_errand(&mut self, asker: usize, mut job: Box<Job>) -> Option<Box<Job>> {
-        let (number, missing) = match self.perform(job.errand_mut()?) {
-            Aftermath::None => return Some(job),
-            Aftermath::Followed => (None, 0),
-            Aftermath::Follow(change) => {
-                let me = self.mesh.me();
-                self.changes = self.changes.wrapping_add(1);
-                for peer in (0..self.mesh.reactors()).filter(|peer| *peer != me) {
-                    let mut told = self.mesh.job();
-                    told.ask_errand(Ticket::of_change(self.changes), follow(change.clone()));
-                    self.mesh.ask(peer, told);
-                }
-                (Some(self.changes), self.mesh.reactors() - 1)
-            }
+        let before = self.gate_so_far();
+        let aftermath = self.perform(job.errand_mut()?);
+        let gate = self.gate_so_far().max(self.ledger_gate);
+        let is_held = match aftermath {
+            Aftermath::None => asker == self.mesh.me() && !self.is_kept(gate),
+            Aftermath::Followed => !self.held_back.is_empty(),
+            Aftermath::Follow(_) => true,
         };
-        if missing == 0 && self.held_back.is_empty() {
+        // Only what waits itself waits for what was done here.
+        self.owed = if is_held { before } else { gate };
+        if !is_held {
             return Some(job);
         }
-        let gate = self.gate_so_far();
-        self.held_back.push_back(HeldBack { task: Task { asker, job, gate }, change: number, missing });
-        None
+        let (untold, missing) = match aftermath {
+            Aftermath::None => {
+                self.waiting.push_answer(gate, asker, job);
+                return None;
+            }
+            Aftermath::Followed => (None, 0),
+            Aftermath::Follow(change) => (Some(change), self.mesh.reactors() - 1),
+        };
+        let task = Task { asker, job, gate };
+        self.held_back.push_back(HeldBack { task, untold, change: None, missing });
+        self.tell_followers();
+        // What is before it has not been done, or it would not be there any more.
+        if self.held_back.len() == 1 { self.next_followed().map(|task| task.job) } else { None }
+    }
+
+    /// Has all cores, this one too, follow the changes that are kept by now, in their order.
+    pub(super) fn tell_followers(&mut self) {
+        let Core { held_back, mesh, changes, shard, api, .. } = self;
+        let (kept, me) = (shard.kept(), mesh.me());
+        for HeldBack { untold, change, task, .. } in held_back {
+            if untold.is_some() && task.gate > kept {
+                return;
+            }
+            let Some(new) = untold.take() else { continue };
+            api.follow(&new, shard);
+            *changes = changes.wrapping_add(1);
+            *change = Some(*changes);
+            for peer in (0..mesh.reactors()).filter(|peer| *peer != me) {
+                let mut told = mesh.job();
+                told.ask_errand(Ticket::of_change(*changes), follow(new.clone()));
+                mesh.ask(peer, told);
+            }
+        }
+    }
+
+    /// The errands that others will never be told of, now that nothing is kept any more.
+    pub(super) fn take_untold(&mut self) -> Vec<Task> {
+        let first = self.held_back.iter().position(|held| held.untold.is_some());
+        let untold = first.map(|first| self.held_back.split_off(first));
+        untold.into_iter().flatten().map(|held| held.task).collect()
+    }
+
+    /// Whether there is a change that others can be told of now.
+    pub(super) fn can_tell_followers(&self, kept: u64) -> bool {
+        let next = self.held_back.iter().find(|held| held.untold.is_some());
+        next.is_some_and(|held| held.task.gate <= kept)
     }
 
     /// Does what the API of this core is wanted for.
@@ -162,7 +205,6 @@ impl Core {
     pub(super) fn perform(&mut self, errand: &mut (dyn Any + Send)) -> Aftermath {
         let aftermath = self.api.perform(errand, &mut self.shard);
         self.keep_ledger();
-        self.owed = self.owed.max(self.ledger_gate);
         aftermath
     }
 
@@ -175,7 +217,8 @@ impl Core {
 
     /// The errand in front, if all have followed it.
     pub(super) fn next_followed(&mut self) -> Option<Task> {
-        Some(self.held_back.pop_front_if(|held| held.missing == 0)?.task)
+        let is_done = |held: &mut HeldBack| held.untold.is_none() && held.missing == 0;
+        Some(self.held_back.pop_front_if(is_done)?.task)
     }
 
     /// Works on a call on a list, or has it wait for its turn. Gives it back when it is done.
@@ -256,13 +299,13 @@ impl Core {
         }
     }
 
-    /// Hands what the ledger has changed to the journal.
+    /// Hands what an order has changed of the ledger to the journal, as one record: all of it is kept, or nothing.
     pub(super) fn keep_ledger(&mut self) {
-        for (key, value) in self.api.take_ledger_changes() {
-            self.shard.journal_node(&key, value.as_ref().map(|value| value.as_slice()));
-            let gate = self.gate();
-            self.owed = gate;
-            self.ledger_gate = self.ledger_gate.max(gate);
+        let changes = self.api.take_ledger_changes();
+        if !changes.is_empty() {
+            self.shard.journal_node(&NodeRecord::of(&changes));
+            self.owed = self.gate();
+            self.ledger_gate = self.ledger_gate.max(self.owed);
         }
     }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 
-use crate::api::{Api, NodeState, Phase, READ_BYTES_PER_TURN, Scratch};
+use crate::api::{Api, LedgerWalk, NodeState, Phase, READ_BYTES_PER_TURN, Scratch};
 use crate::clock::Clock;
 use crate::limits::BATCH_REQUESTS_MAX;
 use crate::memory::Memory;
@@ -119,6 +119,8 @@ pub struct Reactor {
     recovery: Option<Recovery>,
     /// The live set is on its way to the journal, and there is more of it to write at once.
     writing_base: bool,
+    /// How far what the node keeps of itself is handed in for the live set of this number.
+    ledger_walk: (u64, LedgerWalk),
 }
 
 impl Reactor {
@@ -190,6 +192,7 @@ impl Reactor {
             shrinking: false,
             recovery: config.recovery,
             writing_base: false,
+            ledger_walk: (0, LedgerWalk::default()),
         })
     }
 

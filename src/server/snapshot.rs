@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
-use crate::api::Api;
+use crate::api::{Api, LedgerWalk};
 use crate::clock::{Clock, Now, Version};
 use crate::config;
 use crate::journal::{
-    MasterKey, OpenError, Progress, Put, PutList, Record, Replay, SnapshotReader, SnapshotWriter,
+    MasterKey, NodeRecord, OpenError, Progress, Put, PutList, Record, Replay, SnapshotReader, SnapshotWriter,
 };
+use crate::op::Payload;
 use crate::shard::{Shard, Walk, WalkBudget, Walked};
 
 /// The record with the boot id of the node's entity tags.
@@ -50,14 +51,15 @@ impl Snapshot {
         let mut replay = reader.replay();
         // What the node kept of itself comes first.
         while !is_over {
-            is_over = replay.next_slice(LEDGER_STEP_BYTES, |record| match record {
-                Record::Node { key: BOOT_ID, value: Some(value) } => {
-                    boot_id = value.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+            is_over = replay.next_slice(LEDGER_STEP_BYTES, |record| {
+                let Record::Node(changes) = record else { return };
+                for (name, value) in changes.iter() {
+                    let value = value.unwrap_or_default();
+                    match name {
+                        BOOT_ID => boot_id = value.first_chunk().map_or(0, |id| u32::from_le_bytes(*id)),
+                        _ => ledger.push((name.into(), Zeroizing::new(value.to_vec()))),
+                    }
                 }
-                Record::Node { key, value: Some(value) } => {
-                    ledger.push((key.into(), Zeroizing::new(value.to_vec())));
-                }
-                _ => {}
             })?;
         }
         Ok(Snapshot { reader, boot_id, ledger })
@@ -133,10 +135,15 @@ pub fn save(
     written: &AtomicU64,
 ) -> io::Result<()> {
     let mut writer = SnapshotWriter::create(&settings.file, key(settings).as_ref())?;
-    writer.append(&Record::Node { key: BOOT_ID, value: Some(&boot_id.to_le_bytes()) })?;
+    writer.append(&NodeRecord::of(&[(BOOT_ID, Some(boot_id.to_le_bytes()))]).record())?;
     for (_, api) in &remains {
-        for (key, value) in api.ledger_records() {
-            writer.append(&Record::Node { key: &key, value: Some(&value) })?;
+        let mut walk = LedgerWalk::default();
+        loop {
+            let records = api.ledger_slice(&mut walk);
+            if records.is_empty() {
+                break;
+            }
+            writer.append(&NodeRecord::of(&records).record())?;
         }
     }
     let now = Clock::start().now();
@@ -178,7 +185,8 @@ fn save_shard(
                         values.extend_from_slice(text);
                     }
                     let (version, expires_ms) = (view.version, view.expires_ms);
-                    let list = PutList { namespace, key, version, expires_ms, values: &values };
+                    let list =
+                        PutList { namespace, key, version, expires_ms, values: Payload::Bytes(&values) };
                     writer.append(&Record::PutList(list))
                 }
             };

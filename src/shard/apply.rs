@@ -145,6 +145,7 @@ impl Shard {
             }
             DatabaseChange::Drop { number, .. } => self.store.close_database(Namespace::database(*number)),
             DatabaseChange::EmptyAll { first } => self.store.renumber_databases(*first),
+            DatabaseChange::RaiseAll { by, first } => self.store.raise_databases(*by, *first),
             DatabaseChange::DropAll => self.store.close_databases(),
         }
     }

@@ -10,7 +10,8 @@ use super::apply::Shard;
 use super::bytes::Gathering;
 use super::durable::{Durable, Name};
 use crate::clock::{Now, Version};
-use crate::journal::{Put, PutList, RING_BYTES, Record};
+use crate::journal::{NodeRecord, Put, PutList, RING_BYTES, Record};
+use crate::op::Payload;
 use crate::store::{Kept, ListKey, ListView, Place, Store, Walk, WalkBudget, WalkEntry, Walked};
 
 /// What one slice takes: a tenth of a millisecond.
@@ -30,12 +31,20 @@ pub(super) struct Slice {
     pub list_bytes_in_passing: u64,
 }
 
+/// How far what the node keeps of itself is handed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum NodeRecords {
+    #[default]
+    Awaited,
+    UnderWay,
+    HandedIn,
+}
+
 /// A live set on its way to the journal.
 #[derive(Debug, Default)]
 pub(super) struct Base {
     begun: bool,
-    /// What the node keeps of itself was handed in.
-    has_node: bool,
+    node: NodeRecords,
     walk: Walk,
     walked: bool,
     /// Lists that the walk has met and left for later. Each is whole in the end: written, or gone.
@@ -74,7 +83,7 @@ impl Shard {
                 base.walk(durable, store, slice, now);
             } else if !base.lists.is_empty() {
                 base.copy(durable, store, slice, now);
-            } else {
+            } else if base.node != NodeRecords::UnderWay {
                 durable.tap.end_base();
                 return false;
             }
@@ -83,21 +92,33 @@ impl Shard {
         has_room
     }
 
-    /// Whether the live set under way lacks what the node keeps of itself. To be asked once a turn, of the
-    /// one shard that has such records.
-    pub fn wants_node_records(&self) -> bool {
-        let base = self.durable.as_ref().and_then(|durable| durable.base.as_ref());
-        base.is_some_and(|base| !base.has_node)
+    /// The number of the live set under way if it takes a slice of what the node keeps of itself now. To be
+    /// asked once a turn, of the one shard that has such records, in front of [`Shard::write_base`]; under
+    /// another number than before they begin anew.
+    pub fn wants_node_records(&mut self) -> Option<u64> {
+        let durable = self.durable.as_mut()?;
+        let Durable { base, tap, base_noticed, .. } = &mut **durable;
+        let is_wanted = base.as_ref().is_some_and(|base| base.node != NodeRecords::HandedIn);
+        (is_wanted && tap.has_room(RING_BYTES / 2)).then_some(*base_noticed)
     }
 
-    /// Hands in something that the node keeps of itself, for the live set under way. All of them follow each
-    /// other, in the turn in which they are wanted.
-    pub fn base_node(&mut self, key: &[u8], value: &[u8]) {
+    /// Hands in a slice of what the node keeps of itself, for the live set under way; an empty one is the end.
+    ///
+    /// Between two slices it may change, as entries may between two slices of a walk. What changes is appended
+    /// to the log by a record of its own, behind the beginning of the live set, and is replayed behind all of
+    /// it: so of a name that has changed since the beginning the log decides, whatever a slice says of it. A
+    /// name that has not must be in one of them, so they are taken by an order that no change disturbs.
+    pub fn base_node(&mut self, records: &NodeRecord) {
         let Some(durable) = &mut self.durable else { return };
         let Some(mut base) = durable.base.take() else { return };
         base.begin(durable);
-        base.has_node = true;
-        durable.tap.append_base(&Record::Node { key, value: Some(value) });
+        base.node = match records.is_empty() {
+            true => NodeRecords::HandedIn,
+            false => {
+                durable.tap.append_base(&records.record());
+                NodeRecords::UnderWay
+            }
+        };
         durable.base = Some(base);
     }
 }
@@ -140,7 +161,7 @@ impl Durable {
         let Walked::List(view) = entry.kept else { return };
         let mut values = Gathering::default();
         view.kept.texts().for_each(|text| values.push_framed(text));
-        self.tap.append_base(&list(at, &view, &values));
+        self.tap.append_base(&list(at, &view, values.finish().payload()));
     }
 }
 
@@ -174,7 +195,7 @@ impl Base {
                 }
                 let mut values = Gathering::default();
                 view.kept.texts().for_each(|text| values.push_framed(text));
-                tap.append_base(&list(&at, &view, &values));
+                tap.append_base(&list(&at, &view, values.finish().payload()));
             }
         });
     }
@@ -221,13 +242,14 @@ impl Base {
             self.copying = Some(copying);
             return;
         }
-        durable.tap.append_base(&list(&at, &view, &copying.values));
+        // Beside the ring if it is long, so that this turn copies nothing of it again.
+        durable.tap.append_base(&list(&at, &view, copying.values.finish().payload()));
         self.lists.pop();
     }
 }
 
 /// The record of a list as it is.
-fn list<'a>(at: &ListKey<'a>, view: &ListView<'_>, values: &'a Gathering) -> Record<'a> {
+fn list<'a>(at: &ListKey<'a>, view: &ListView<'_>, values: Payload<'a>) -> Record<'a> {
     Record::PutList(PutList {
         namespace: at.namespace,
         key: at.key,

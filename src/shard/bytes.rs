@@ -4,6 +4,7 @@ use std::ops::Deref;
 
 use crate::limits::VALUE_COPY_BYTES_MAX;
 use crate::memory::{Large, LargeBuf};
+use crate::op::Payload;
 
 /// Bytes that a task carries or brings.
 #[derive(Debug)]
@@ -21,6 +22,16 @@ impl Deref for Bytes {
         match self {
             Bytes::Small(bytes) => bytes,
             Bytes::Large(large) => large,
+        }
+    }
+}
+
+impl Bytes {
+    /// The same, as it is handed on: without a copy if they are many.
+    pub fn payload(&self) -> Payload<'_> {
+        match self {
+            Bytes::Small(bytes) => Payload::Bytes(bytes),
+            Bytes::Large(large) => Payload::Large(large),
         }
     }
 }

@@ -127,7 +127,7 @@ pub(super) fn place<'r>(record: &Record<'r>) -> Option<(Namespace, &'r [u8])> {
         Record::Rewrite { namespace, key, .. } | Record::Remove { namespace, key } => Some((namespace, key)),
         Record::PutList(list) => Some((list.namespace, list.key)),
         Record::Append(change) | Record::Withdraw(change) => Some((change.namespace, change.key)),
-        Record::Node { .. } => None,
+        Record::Node(_) => None,
     }
 }
 

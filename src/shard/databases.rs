@@ -1,14 +1,17 @@
 //! Which databases there are: their names, and the numbers by which everything else knows them.
 //!
-//! Reactor 0 decides, by its [`Registry`]: every change of the set is made there and nowhere else, and
-//! told to all cores as a [`DatabaseChange`] in the order in which it was made. Each core keeps a copy of
+//! Reactor 0 decides, by its [`Registry`]: every change of the set is made there and nowhere else, and, once the
+//! journal keeps it, told to all cores as a [`DatabaseChange`] in the order in which it was made. Each core keeps a copy of
 //! the names, [`Databases`], so that a request finds its database without asking anybody, and opens and
 //! closes its part of the keys ([`Shard::follow`](super::Shard::follow)). A change is answered once all
 //! have followed it. Keys know their database by its number, so a rename touches none of them; a number is
 //! never given twice.
+//!
+//! However many databases there are, no change takes long: when there are many, all of them are emptied by raising
+//! every number by the same, and what is left of those that are dropped is given back in parts.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, btree_map, hash_map};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -49,9 +52,16 @@ pub enum DatabaseChange {
         /// What its keys knew it by.
         number: u32,
     },
-    /// All entries of all are gone: they have other numbers, in the order of those they had.
+    /// All entries of all are gone: they have other numbers, one after the other in the order of those they had.
     EmptyAll {
         /// The first of them.
+        first: u32,
+    },
+    /// All entries of all are gone: their numbers have risen.
+    RaiseAll {
+        /// By so many.
+        by: u32,
+        /// What the lowest of them is now. All that were ever given are below.
         first: u32,
     },
     /// All are gone.
@@ -93,8 +103,39 @@ pub enum NotChanged {
 /// The databases, as one core knows them.
 #[derive(Debug, Default)]
 pub struct Databases {
-    numbers: HashMap<Name, u32, ahash::RandomState>,
+    /// The number of each less `raised`.
+    numbers: Numbers,
+    raised: u32,
+    discarded: Discarded<hash_map::IntoIter<Name, u32>>,
 }
+
+type Numbers = HashMap<Name, u32, ahash::RandomState>;
+
+/// Tables that nobody needs any more. Each has an allocation for every name, so they are given back in parts.
+#[derive(Debug)]
+struct Discarded<I>(Vec<I>);
+
+impl<I> Default for Discarded<I> {
+    fn default() -> Discarded<I> {
+        Discarded(Vec::new())
+    }
+}
+
+impl<I: Iterator> Discarded<I> {
+    fn drop_some(&mut self) {
+        let Some(last) = self.0.last_mut() else { return };
+        if last.by_ref().take(DISCARDED_AT_ONCE).count() < DISCARDED_AT_ONCE {
+            self.0.pop();
+        }
+    }
+}
+
+/// Names that are given back in a turn: a tenth of a millisecond.
+const DISCARDED_AT_ONCE: usize = 1_024;
+
+/// Up to so many databases get numbers one by one when all are emptied, which uses up no more of them than there
+/// are databases. That takes a fraction of a millisecond.
+const RENUMBERED_AT_ONCE: usize = if cfg!(test) { 3 } else { 512 };
 
 /// A name that is looked up by its bytes, which need not be looked at as characters for that.
 #[derive(Clone, Debug)]
@@ -123,7 +164,7 @@ impl Eq for Name {}
 impl Databases {
     /// The namespace of the database of this name.
     pub fn namespace(&self, name: &[u8]) -> Option<Namespace> {
-        self.numbers.get(name).map(|number| Namespace::database(*number))
+        self.numbers.get(name).map(|number| Namespace::database(number + self.raised))
     }
 
     /// All names, in no order.
@@ -135,7 +176,7 @@ impl Databases {
     pub fn follow(&mut self, change: &DatabaseChange) {
         match change {
             DatabaseChange::Create { name, number } => {
-                self.numbers.insert(Name(name.clone()), *number);
+                self.numbers.insert(Name(name.clone()), number - self.raised);
             }
             DatabaseChange::Rename { from, to } => {
                 if let Some(number) = self.numbers.remove(from.as_bytes()) {
@@ -148,34 +189,50 @@ impl Databases {
                     self.numbers.shrink_to(2 * self.numbers.len());
                 }
             }
-            DatabaseChange::DropAll => self.numbers = HashMap::default(),
+            DatabaseChange::DropAll => self.discarded.0.push(std::mem::take(&mut self.numbers).into_iter()),
             DatabaseChange::Empty { name, to, .. } => {
                 if let Some(number) = self.numbers.get_mut(name.as_bytes()) {
-                    *number = *to;
+                    *number = to - self.raised;
                 }
             }
             DatabaseChange::EmptyAll { first } => {
                 for (place, name) in (0..).zip(self.in_order()) {
-                    self.numbers.insert(Name(name), first + place);
+                    self.numbers.insert(Name(name), first + place - self.raised);
                 }
             }
+            DatabaseChange::RaiseAll { by, .. } => self.raised += by,
         }
     }
 
+    /// Gives back a part of what it no longer needs. To be called once a turn.
+    #[inline]
+    pub fn tidy(&mut self) {
+        if !self.is_tidy() {
+            self.discarded.drop_some();
+        }
+    }
+
+    /// Whether nothing is left to give back.
+    #[inline]
+    pub fn is_tidy(&self) -> bool {
+        self.discarded.0.is_empty()
+    }
+
     /// All names in the order of their numbers.
-    pub(super) fn in_order(&self) -> Vec<Arc<str>> {
+    fn in_order(&self) -> Vec<Arc<str>> {
         let mut all: Vec<(u32, &Arc<str>)> = self.all().map(|(name, number)| (number, name)).collect();
         all.sort_unstable();
         all.into_iter().map(|(_, name)| name.clone()).collect()
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<(&Arc<str>, u32)> {
-        self.numbers.get_key_value(name.as_bytes()).map(|(Name(name), number)| (name, *number))
+    fn find(&self, name: &str) -> Option<(&Arc<str>, u32)> {
+        let found = self.numbers.get_key_value(name.as_bytes());
+        found.map(|(Name(name), number)| (name, number + self.raised))
     }
 
     /// All names with their numbers, in no order.
     pub(super) fn all(&self) -> impl Iterator<Item = (&Arc<str>, u32)> {
-        self.numbers.iter().map(|(Name(name), number)| (name, *number))
+        self.numbers.iter().map(|(Name(name), number)| (name, number + self.raised))
     }
 }
 
@@ -184,7 +241,15 @@ impl Databases {
 /// Names are counted against the memory limit, with API keys and apps, since they do not leave by eviction.
 #[derive(Debug)]
 pub struct Registry {
+    /// As they will be when all have followed all that was decided.
+    pub(super) decided: Databases,
     pub(super) next_number: u32,
+    /// The names in the order of their numbers less `raised`, under which they are kept.
+    pub(super) names: BTreeMap<u32, Arc<str>>,
+    pub(super) raised: u32,
+    /// What was kept under less is of databases that are gone.
+    pub(super) first: u32,
+    discarded: Discarded<btree_map::IntoIter<u32, Arc<str>>>,
     memory: Arc<Memory>,
     reactors: usize,
     /// What is counted for all of them.
@@ -196,79 +261,136 @@ pub struct Registry {
 impl Registry {
     /// The registry of a node without databases.
     pub fn new(memory: Arc<Memory>, reactors: usize) -> Registry {
-        Registry { next_number: 0, memory, reactors, bytes: 0, changes: None }
+        Registry {
+            decided: Databases::default(),
+            next_number: 0,
+            names: BTreeMap::new(),
+            raised: 0,
+            first: 0,
+            discarded: Discarded::default(),
+            memory,
+            reactors,
+            bytes: 0,
+            changes: None,
+        }
     }
 
-    /// Decides upon an order, given the databases as reactor 0 knows them: the number of the database that
-    /// it is about, and the change that all have to follow, if there is one.
+    /// Decides upon an order, whether all have followed those before or not: the number of the database that it is
+    /// about, and the change that all have to follow, if there is one.
     ///
     /// # Errors
     /// When there is to be none. Nothing has happened then.
     pub fn decide(
         &mut self,
-        databases: &Databases,
         order: DatabaseOrder,
     ) -> Result<(Option<u32>, Option<DatabaseChange>), NotChanged> {
-        let find = |name: &str| {
-            let found = databases.numbers.get_key_value(name.as_bytes()).ok_or(NotChanged::Unknown);
-            found.map(|(Name(name), number)| (name, number))
+        let find = |name: &str| -> Result<(Arc<str>, u32), NotChanged> {
+            self.decided.find(name).map(|(name, number)| (name.clone(), number)).ok_or(NotChanged::Unknown)
         };
-        let (number, change) = self.decide_upon(databases, order, find)?;
-        if let Some(change) = &change {
-            self.note(databases, change);
-        }
-        Ok((number, change))
-    }
-
-    fn decide_upon<'d>(
-        &mut self,
-        databases: &'d Databases,
-        order: DatabaseOrder,
-        find: impl Fn(&str) -> Result<(&'d Arc<str>, &'d u32), NotChanged>,
-    ) -> Result<(Option<u32>, Option<DatabaseChange>), NotChanged> {
-        Ok(match order {
-            DatabaseOrder::Ensure(name) => match databases.numbers.get(name.as_bytes()) {
-                Some(number) => (Some(*number), None),
+        let (number, change) = match order {
+            DatabaseOrder::Ensure(name) => match self.decided.find(&name) {
+                Some((_, number)) => return Ok((Some(number), None)),
                 None => {
                     let number = self.numbers_left(1)?;
                     self.count(self.bytes_of(&name))?;
-                    self.next_number += 1;
-                    (Some(number), Some(DatabaseChange::Create { name: name.into(), number }))
+                    (Some(number), DatabaseChange::Create { name: name.into(), number })
                 }
             },
             DatabaseOrder::Empty(name) => {
                 let (name, from) = find(&name)?;
                 let to = self.numbers_left(1)?;
-                self.next_number += 1;
-                (Some(to), Some(DatabaseChange::Empty { name: name.clone(), from: *from, to }))
+                (Some(to), DatabaseChange::Empty { name, from, to })
             }
             DatabaseOrder::Rename(from, to) => {
                 let (from, number) = find(&from)?;
-                if databases.numbers.contains_key(to.as_bytes()) {
+                if self.decided.find(&to).is_some() {
                     return Err(NotChanged::NameTaken);
                 }
-                match (self.bytes_of(&to), self.bytes_of(from)) {
+                match (self.bytes_of(&to), self.bytes_of(&from)) {
                     (new, old) if new > old => self.count(new - old)?,
                     (new, old) => self.discount(old - new),
                 }
-                (Some(*number), Some(DatabaseChange::Rename { from: from.clone(), to: to.into() }))
+                (Some(number), DatabaseChange::Rename { from, to: to.into() })
             }
             DatabaseOrder::Drop(name) => {
                 let (name, number) = find(&name)?;
-                self.discount(self.bytes_of(name));
-                (Some(*number), Some(DatabaseChange::Drop { name: name.clone(), number: *number }))
+                self.discount(self.bytes_of(&name));
+                (Some(number), DatabaseChange::Drop { name, number })
             }
-            DatabaseOrder::EmptyAll => {
-                let count = databases.numbers.len() as u32;
-                let first = self.numbers_left(count)?;
-                self.next_number += count;
-                (None, Some(DatabaseChange::EmptyAll { first }))
-            }
+            DatabaseOrder::EmptyAll => (None, self.empty_all()?),
             DatabaseOrder::DropAll => {
                 self.discount(self.bytes);
-                (None, Some(DatabaseChange::DropAll))
+                (None, DatabaseChange::DropAll)
             }
-        })
+        };
+        self.follow(number, &change);
+        Ok((number, Some(change)))
+    }
+
+    /// How all are emptied.
+    fn empty_all(&self) -> Result<DatabaseChange, NotChanged> {
+        let lowest =
+            self.names.first_key_value().map_or(self.next_number, |(lowest, _)| lowest + self.raised);
+        // Above all that were ever given.
+        let by = self.next_number - lowest;
+        match self.numbers_left(by) {
+            Ok(first) if self.names.len() > RENUMBERED_AT_ONCE => Ok(DatabaseChange::RaiseAll { by, first }),
+            _ => Ok(DatabaseChange::EmptyAll { first: self.numbers_left(self.names.len() as u32)? }),
+        }
+    }
+
+    /// Follows its own decision, and notes what is to be kept of it.
+    fn follow(&mut self, number: Option<u32>, change: &DatabaseChange) {
+        let raised = self.raised;
+        let place = |number: u32| number - raised;
+        match change {
+            DatabaseChange::Create { name, number } => {
+                self.names.insert(place(*number), name.clone());
+                self.next_number += 1;
+            }
+            DatabaseChange::Rename { to, .. } => {
+                let number = number.expect("it is about one");
+                self.names.insert(place(number), to.clone());
+            }
+            DatabaseChange::Empty { name, from, to } => {
+                self.names.remove(&place(*from));
+                self.names.insert(place(*to), name.clone());
+                self.next_number += 1;
+            }
+            DatabaseChange::Drop { number, .. } => drop(self.names.remove(&place(*number))),
+            DatabaseChange::EmptyAll { first } => {
+                let before = std::mem::take(&mut self.names);
+                self.next_number += before.len() as u32;
+                self.note_renumbered(&before, place(*first));
+                self.names = (place(*first)..).zip(before.into_values()).collect();
+            }
+            DatabaseChange::RaiseAll { by, .. } => {
+                self.next_number += by;
+                self.raised += by;
+            }
+            DatabaseChange::DropAll => {
+                self.first = place(self.next_number);
+                self.discarded.0.push(std::mem::take(&mut self.names).into_iter());
+            }
+        }
+        self.decided.follow(change);
+        self.note(number, change);
+    }
+
+    /// Gives back a part of what it no longer needs. To be called once a turn.
+    pub fn tidy(&mut self) {
+        self.decided.tidy();
+        self.discarded.drop_some();
+    }
+
+    /// Whether nothing is left to give back.
+    pub fn is_tidy(&self) -> bool {
+        self.decided.is_tidy() && self.discarded.0.is_empty()
+    }
+
+    /// Whether there is one of this name, or will be once all have followed.
+    pub fn has(&self, name: &str) -> bool {
+        self.decided.find(name).is_some()
     }
 
     /// The first of so many numbers that were never given.
@@ -280,11 +402,11 @@ impl Registry {
         }
     }
 
-    /// What a name takes: itself, and a slot in the table of every core at its worst, just doubled. What the
-    /// shards take is in their own count.
+    /// What a name takes: itself, and a slot in the table of every core and in the two of the registry at their
+    /// worst, just doubled. What the shards take is in their own count.
     pub(super) fn bytes_of(&self, name: &str) -> u64 {
         let slot = 2 * (size_of::<(Arc<str>, u32)>() + 1) * 8 / 7;
-        (name.len() + 2 * size_of::<usize>() + self.reactors * slot) as u64
+        (name.len() + 2 * size_of::<usize>() + (self.reactors + 2) * slot) as u64
     }
 
     pub(super) fn count(&mut self, bytes: u64) -> Result<(), NotChanged> {
@@ -325,7 +447,7 @@ mod tests {
 
     impl Node {
         fn order(&mut self, order: DatabaseOrder) -> Result<Option<u32>, NotChanged> {
-            let (number, change) = self.registry.decide(&self.databases, order)?;
+            let (number, change) = self.registry.decide(order)?;
             if let Some(change) = &change {
                 self.databases.follow(change);
             }
@@ -402,7 +524,7 @@ mod tests {
         for order in [DatabaseOrder::Empty("last".into()), DatabaseOrder::EmptyAll] {
             assert_eq!(node.order(order), Err(NotChanged::NoRoom));
         }
-        let changed = node.registry.decide(&node.databases, DatabaseOrder::Drop("last".into()));
+        let changed = node.registry.decide(DatabaseOrder::Drop("last".into()));
         let change = DatabaseChange::Drop { name: "last".into(), number: NUMBER_MAX };
         assert_eq!(changed, Ok((Some(NUMBER_MAX), Some(change))));
     }

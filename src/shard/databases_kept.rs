@@ -2,12 +2,15 @@
 //!
 //! | name | what |
 //! |---|---|
-//! | `databases` | the number that is given out next, of which none is ever used again |
-//! | `database/NUMBER` | the name of the database of this number |
+//! | `databases` | the number that is given out next, of which none is ever used again; `raised`, `first` |
+//! | `database/PLACE` | the name of the database whose number is this and `raised` |
 //!
 //! Both are JSON objects with `"form":1` in them. A database that is emptied gets another number, so what its
-//! keys had is left out when a journal is replayed, without a record for each.
+//! keys had is left out when a journal is replayed, without a record for each. When there are many of them and
+//! all are emptied, `raised` grows; when all are dropped, `first` does, below which no place counts any more: so
+//! no order has more to keep the more databases there are.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::databases::{DatabaseChange, Databases, Registry};
+use super::databases::{DatabaseChange, Registry};
 use crate::op::NUMBER_MAX;
 
 const FORM: u32 = 1;
@@ -24,6 +27,18 @@ const DATABASE: &str = "database/";
 
 /// A record under its name; `None` when there is none any more.
 pub type KeptChange = (Box<[u8]>, Option<Zeroizing<Vec<u8>>>);
+
+/// How far all records were gone through, in the order of their places.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum DatabasesWalk {
+    /// What there is once comes first.
+    #[default]
+    Own,
+    /// The names from this place on.
+    Names(u32),
+    /// There are no more.
+    Over,
+}
 
 /// Why the databases cannot be brought back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +70,8 @@ impl Error for Unrestored {}
 struct Numbers {
     form: u32,
     next: u32,
+    raised: u32,
+    first: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -82,33 +99,43 @@ impl Registry {
             let unreadable = || Unrestored::Unreadable((*key).into());
             if key.as_bytes() == NUMBERS {
                 let numbers: Numbers = serde_json::from_slice(value.as_ref()).map_err(|_| unreadable())?;
-                if numbers.form != FORM || numbers.next > NUMBER_MAX + 1 {
+                let Numbers { form, next, raised, first } = numbers;
+                if form != FORM || next > NUMBER_MAX + 1 || raised > next || first > next {
                     return Err(unreadable());
                 }
-                self.next_number = self.next_number.max(numbers.next);
-            } else if let Some(number) = key.strip_prefix(DATABASE) {
-                let number: u32 = number.parse().map_err(|_| unreadable())?;
+                (self.next_number, self.raised, self.first) = (next, raised, first);
+            } else if let Some(place) = key.strip_prefix(DATABASE) {
+                let place: u32 = place.parse().map_err(|_| unreadable())?;
                 let kept: Database<'_> = serde_json::from_slice(value.as_ref()).map_err(|_| unreadable())?;
-                if kept.form != FORM || number > NUMBER_MAX {
+                if kept.form != FORM || place > NUMBER_MAX {
                     return Err(unreadable());
                 }
-                self.next_number = self.next_number.max(number + 1);
-                all.push((number, (*kept.name).into()));
+                all.push((place, (*kept.name).into()));
             }
         }
-        // Of two under one name one was emptied, and the end came before its old number was forgotten.
+        all.retain(|(place, _)| *place >= self.first);
+        if let Some((place, _)) = all.iter().find(|(place, _)| place + self.raised > NUMBER_MAX) {
+            return Err(Unrestored::Unreadable(format!("{DATABASE}{place}").into()));
+        }
+        // Of two under one name one was emptied, and the record that it was is lost: of a damaged folder all that
+        // could be read was kept.
         all.sort_unstable_by(|one, other| (&one.1, other.0).cmp(&(&other.1, one.0)));
         let mut gone = Vec::new();
         let mut changes: Vec<DatabaseChange> = Vec::with_capacity(all.len());
         let mut last: Option<Arc<str>> = None;
-        for (number, name) in all {
+        for (place, name) in all {
             if last.as_ref() == Some(&name) {
-                gone.push((named(number), None));
+                gone.push((named(place), None));
                 continue;
             }
             self.count(self.bytes_of(&name)).map_err(|_| Unrestored::NoRoom)?;
             last = Some(name.clone());
-            changes.push(DatabaseChange::Create { name, number });
+            self.names.insert(place, name.clone());
+            let number = place + self.raised;
+            self.next_number = self.next_number.max(number + 1);
+            let change = DatabaseChange::Create { name, number };
+            self.decided.follow(&change);
+            changes.push(change);
         }
         self.changes = Some(gone);
         Ok(changes)
@@ -120,53 +147,66 @@ impl Registry {
         self.changes.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// All records, given the databases as reactor 0 knows them.
-    pub fn records(&self, databases: &Databases) -> impl Iterator<Item = (Box<[u8]>, Zeroizing<Vec<u8>>)> {
-        let own = (NUMBERS.into(), self.numbers());
-        std::iter::once(own).chain(databases.all().map(|(name, number)| (named(number), database(name))))
+    /// The next records, as they are now, about so many; none when there are no more. What is there from the
+    /// first slice to the last is in one of them, whatever comes and goes meanwhile.
+    pub fn slice(&self, walk: &mut DatabasesWalk, count: usize) -> Vec<KeptChange> {
+        let records: Vec<KeptChange> = match walk {
+            DatabasesWalk::Own => {
+                *walk = DatabasesWalk::Names(0);
+                return vec![(NUMBERS.into(), Some(self.numbers()))];
+            }
+            DatabasesWalk::Names(from) => {
+                let names = self.names.range(*from..).take(count);
+                let kept = |(place, name): (&u32, &Arc<str>)| {
+                    *from = place + 1;
+                    (named(*place), Some(database(name)))
+                };
+                names.map(kept).collect()
+            }
+            DatabasesWalk::Over => Vec::new(),
+        };
+        if records.is_empty() {
+            *walk = DatabasesWalk::Over;
+        }
+        records
     }
 
-    /// Notes what a change does to the records; `databases` have not followed it.
-    pub(super) fn note(&mut self, databases: &Databases, change: &DatabaseChange) {
-        let numbers = self.numbers();
+    /// Notes what a change does to the records, behind it. `number` is that of the database that it is about.
+    pub(super) fn note(&mut self, number: Option<u32>, change: &DatabaseChange) {
+        let (numbers, raised) = (self.numbers(), self.raised);
         let Some(changes) = &mut self.changes else { return };
-        let mut put = |number, name| changes.push((named(number), Some(database(name))));
+        let place = |number: u32| named(number - raised);
         match change {
-            DatabaseChange::Create { name, number } => {
-                put(*number, name);
-                changes.push((NUMBERS.into(), Some(numbers)));
-            }
-            DatabaseChange::Rename { from, to } => {
-                if let Some((_, number)) = databases.find(from) {
-                    put(number, to);
-                }
+            DatabaseChange::Create { name, number } => changes.push((place(*number), Some(database(name)))),
+            DatabaseChange::Rename { to, .. } => {
+                changes.extend(number.map(|number| (place(number), Some(database(to)))));
             }
             DatabaseChange::Empty { name, from, to } => {
-                put(*to, name);
-                changes.push((named(*from), None));
-                changes.push((NUMBERS.into(), Some(numbers)));
+                changes.extend([(place(*to), Some(database(name))), (place(*from), None)]);
             }
-            DatabaseChange::Drop { number, .. } => changes.push((named(*number), None)),
-            DatabaseChange::EmptyAll { first } => {
-                for (name, place) in databases.in_order().iter().zip(0..) {
-                    put(first + place, name);
-                }
-                changes.extend(databases.all().map(|(_, number)| (named(number), None)));
-                changes.push((NUMBERS.into(), Some(numbers)));
-            }
-            DatabaseChange::DropAll => {
-                changes.extend(databases.all().map(|(_, number)| (named(number), None)));
-            }
+            DatabaseChange::Drop { number, .. } => changes.push((place(*number), None)),
+            DatabaseChange::EmptyAll { .. } | DatabaseChange::RaiseAll { .. } | DatabaseChange::DropAll => {}
+        }
+        if !matches!(change, DatabaseChange::Rename { .. } | DatabaseChange::Drop { .. }) {
+            changes.push((NUMBERS.into(), Some(numbers)));
         }
     }
 
+    /// Notes that those under these places have others, from `first` on.
+    pub(super) fn note_renumbered(&mut self, before: &BTreeMap<u32, Arc<str>>, first: u32) {
+        let Some(changes) = &mut self.changes else { return };
+        changes
+            .extend((first..).zip(before.values()).map(|(place, name)| (named(place), Some(database(name)))));
+        changes.extend(before.keys().map(|place| (named(*place), None)));
+    }
+
     fn numbers(&self) -> Zeroizing<Vec<u8>> {
-        json(&Numbers { form: FORM, next: self.next_number })
+        json(&Numbers { form: FORM, next: self.next_number, raised: self.raised, first: self.first })
     }
 }
 
-fn named(number: u32) -> Box<[u8]> {
-    format!("{DATABASE}{number}").into_bytes().into()
+fn named(place: u32) -> Box<[u8]> {
+    format!("{DATABASE}{place}").into_bytes().into()
 }
 
 fn database(name: &str) -> Zeroizing<Vec<u8>> {
@@ -181,9 +221,9 @@ fn json(kept: &impl Serialize) -> Zeroizing<Vec<u8>> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
+    use proptest::prelude::{Just, Strategy, prop, prop_oneof, proptest};
 
-    use super::{Registry, Unrestored};
+    use super::{DatabasesWalk, Registry, Unrestored};
     use crate::memory::Memory;
     use crate::shard::{DatabaseOrder, Databases};
 
@@ -201,13 +241,12 @@ mod tests {
             let mut databases = Databases::default();
             registry.restore(&kept)?.iter().for_each(|change| databases.follow(change));
             let mut node = Node { registry, databases, kept };
-            node.keep(usize::MAX);
+            node.keep();
             Ok(node)
         }
 
-        /// Keeps the first of what has changed.
-        fn keep(&mut self, most: usize) {
-            for (name, value) in self.registry.take_changes().into_iter().take(most) {
+        fn keep(&mut self) {
+            for (name, value) in self.registry.take_changes() {
                 match value {
                     Some(value) => self.kept.insert(name, value.to_vec()),
                     None => self.kept.remove(&name),
@@ -215,13 +254,26 @@ mod tests {
             }
         }
 
+        /// Takes some slices of two records each.
+        fn slice_into(&self, base: &mut Records, walk: &mut DatabasesWalk, slices: usize) {
+            for _ in 0..slices {
+                let slice = self.registry.slice(walk, 2);
+                if slice.is_empty() {
+                    break;
+                }
+                base.extend(slice.into_iter().map(|(name, value)| (name, value.unwrap().to_vec())));
+            }
+        }
+
         fn order(&mut self, order: &DatabaseOrder) {
-            if let Ok((_, Some(change))) = self.registry.decide(&self.databases, order.clone()) {
+            if let Ok((_, Some(change))) = self.registry.decide(order.clone()) {
                 self.databases.follow(&change);
             }
         }
 
         fn all(&self) -> BTreeMap<String, u32> {
+            let decided = self.registry.decided.all();
+            assert!(decided.into_iter().eq(self.databases.all()) || self.databases.names().len() > 1);
             self.databases.all().map(|(name, number)| (name.to_string(), number)).collect()
         }
     }
@@ -242,19 +294,20 @@ mod tests {
         #[test]
         fn any_orders_come_back_from_their_records(
             orders in prop::collection::vec((order(), prop::bool::weighted(0.2)), 1..40),
-            last in order(),
-            cut in any::<prop::sample::Index>(),
         ) {
+            let mut given = None;
             let mut node = Node::restored(Records::new()).unwrap();
             for (order, restarts) in &orders {
+                given = given.max(node.all().into_values().max());
                 node.order(order);
-                node.keep(usize::MAX);
+                node.keep();
+                // Whoever is emptied has a number that none had before.
+                if let DatabaseOrder::EmptyAll = order {
+                    assert!(node.all().into_values().all(|number| Some(number) > given));
+                }
                 if *restarts {
-                    let all: Records = node
-                        .registry
-                        .records(&node.databases)
-                        .map(|(name, value)| (name, value.to_vec()))
-                        .collect();
+                    let (mut all, mut walk) = (Records::new(), DatabasesWalk::default());
+                    node.slice_into(&mut all, &mut walk, usize::MAX);
                     let again = Node::restored(node.kept.clone()).unwrap();
                     assert_eq!(again.all(), node.all());
                     assert_eq!(Node::restored(all).unwrap().all(), node.all());
@@ -263,20 +316,31 @@ mod tests {
                     node = again;
                 }
             }
-            // The end comes in the middle of the last order: each database is as before or as after, and no
-            // number is given twice.
-            let before = node.all();
-            node.order(&last);
-            let after = node.all();
-            node.keep(cut.index(16));
-            let again = Node::restored(node.kept.clone()).unwrap();
-            for (name, number) in again.all() {
-                assert!(before.get(&name) == Some(&number) || after.get(&name) == Some(&number), "{name}");
+        }
+
+        #[test]
+        fn a_live_set_that_is_taken_in_slices_while_orders_go_on_is_made_good_by_what_was_noted_meanwhile(
+            before in prop::collection::vec(order(), 1..20),
+            meanwhile in prop::collection::vec((order(), 0..3_usize), 1..20),
+        ) {
+            let mut node = Node::restored(Records::new()).unwrap();
+            for order in &before {
+                node.order(order);
+                node.keep();
             }
-            let highest = again.all().into_values().max();
-            assert!(highest.is_none_or(|highest| again.registry.next_number > highest));
-            assert!(before.into_values().max().is_none_or(|highest| again.registry.next_number > highest));
-            assert_eq!(Node::restored(again.kept.clone()).unwrap().all(), again.all());
+            node.kept.clear();
+            let (mut base, mut walk) = (Records::new(), DatabasesWalk::default());
+            for (order, slices) in &meanwhile {
+                node.slice_into(&mut base, &mut walk, *slices);
+                node.order(order);
+            }
+            node.slice_into(&mut base, &mut walk, usize::MAX);
+            // The log behind the live set.
+            std::mem::swap(&mut node.kept, &mut base);
+            node.keep();
+            let again = Node::restored(node.kept.clone()).unwrap();
+            assert_eq!(again.all(), node.all());
+            assert_eq!(again.registry.next_number, node.registry.next_number);
         }
     }
 
@@ -284,7 +348,7 @@ mod tests {
     fn what_cannot_be_read_is_named() {
         let mut node = Node::restored(Records::new()).unwrap();
         node.order(&DatabaseOrder::Ensure("name".into()));
-        node.keep(usize::MAX);
+        node.keep();
         assert_eq!(node.kept.len(), 2);
         for (name, value) in &node.kept {
             let text = String::from_utf8_lossy(value).into_owned();

@@ -16,7 +16,7 @@ use super::apply::Shard;
 use super::base::Base;
 use super::list_call::{ListAction, ListOutcome};
 use crate::clock::Now;
-use crate::journal::{Health, Put, Record, Refusal, Tap};
+use crate::journal::{Health, NodeRecord, Put, Record, Refusal, Tap};
 use crate::op::{Action, Meta, Namespace, Operation, Outcome};
 use crate::store::{ListKey, NewEntry, NewMeta, Walked};
 
@@ -163,12 +163,12 @@ impl Shard {
         self.durable.as_ref().map_or(0, |durable| durable.tap.kept())
     }
 
-    /// Has the journal keep something of the node, or forget it.
-    pub fn journal_node(&mut self, key: &[u8], value: Option<&[u8]>) {
+    /// Has the journal keep what one order has changed of the node itself.
+    pub fn journal_node(&mut self, order: &NodeRecord) {
         if let Some(durable) = &mut self.durable {
-            durable.touched = durable.tap.append(&Record::Node { key, value });
+            durable.touched = durable.tap.append(&order.record());
             #[cfg(test)]
-            durable.told.push((Namespace::NODE, key.to_vec()));
+            durable.told.extend(order.changes().iter().map(|(name, _)| (Namespace::NODE, name.to_vec())));
         }
     }
 

@@ -10,7 +10,9 @@ use super::restore::RestoreError;
 use crate::clock::{Now, Version};
 use crate::doorbell::Doorbell;
 use crate::etag::Tags;
-use crate::journal::{Handed, Health, ListChange, Put, PutList, RING_BYTES, Record, Source, connect};
+use crate::journal::{
+    Handed, Health, ListChange, NodeRecord, Put, PutList, RING_BYTES, Record, Source, connect,
+};
 use crate::op::{
     Action, CONTENT_TYPE_DEFAULT, Condition, Encoding, Expiry, KeyHasher, Namespace, Operation, Outcome,
     Payload,
@@ -167,12 +169,13 @@ fn a_listing_waits_for_everything_and_a_record_of_the_node_for_itself() {
     assert_eq!(bench.shard.take_gate(), 0, "not answered yet");
     assert!(bench.shard.scan(Namespace::KV, &mut scan, usize::MAX, NOW));
     assert_eq!(bench.shard.take_gate(), 3);
-    bench.shard.journal_node(b"name", Some(b"value"));
+    bench.shard.journal_node(&NodeRecord::of(&[("name", Some("value")), ("old", None)]));
     assert_eq!(bench.shard.take_gate(), 4);
     let last = bench.handed().pop();
     let Some(Handed::Change(body)) = last else { panic!("{last:?}") };
     let decoded = Record::decode(&body).unwrap();
-    assert!(matches!(decoded, Record::Node { key: b"name", value: Some(b"value") }));
+    let Record::Node(changes) = decoded else { panic!("{decoded:?}") };
+    assert_eq!(changes.iter().collect::<Vec<_>>(), [(&b"name"[..], Some(&b"value"[..])), (b"old", None)]);
 }
 
 #[test]
@@ -202,11 +205,11 @@ fn without_a_journal_nothing_is_waited_for_or_refused() {
     let action = put(b"1");
     let op = Operation { namespace, key, hash, action, condition, fencing_token: None, admin: false };
     assert!(matches!(shard.apply(&op, NOW), Outcome::Created(_)));
-    shard.journal_node(b"name", None);
+    shard.journal_node(&NodeRecord::of(&[("name", None::<&str>)]));
     shard.flush_journal();
     assert_eq!((shard.take_gate(), shard.kept(), shard.health()), (0, 0, Health::Good));
     assert!(!shard.is_journalled() && !shard.is_congested());
-    assert!(!shard.write_base(NOW) && !shard.wants_node_records());
+    assert!(!shard.write_base(NOW) && shard.wants_node_records().is_none());
 }
 
 #[test]
@@ -317,19 +320,30 @@ fn a_live_set_that_is_asked_for_anew_begins_anew_and_has_what_the_node_keeps() {
     }
     bench.handed();
     bench.source.ask_for_base(1);
-    assert!(!bench.shard.wants_node_records(), "it has not been looked yet");
+    assert_eq!(bench.shard.wants_node_records(), None, "it has not been looked yet");
     assert!(bench.shard.write_base(NOW));
-    assert!(bench.shard.wants_node_records());
-    bench.shard.base_node(b"a", b"1");
-    bench.shard.base_node(b"b", b"2");
-    assert!(!bench.shard.wants_node_records());
+    let slice = NodeRecord::of(&[("a", Some("1")), ("b", Some("2"))]);
+    for _ in 0..2 {
+        assert_eq!(bench.shard.wants_node_records(), Some(1));
+        bench.shard.base_node(&slice);
+    }
+    bench.shard.base_node(&NodeRecord::default());
+    assert_eq!(bench.shard.wants_node_records(), None);
     assert!(bench.shard.write_base(NOW));
     bench.source.ask_for_base(2);
     assert!(bench.shard.write_base(NOW));
-    assert!(bench.shard.wants_node_records());
-    bench.shard.base_node(b"a", b"1");
+    let mut handed = Vec::new();
+    for turn in 0..100 {
+        assert_eq!(bench.shard.wants_node_records(), Some(2), "turn {turn}");
+        if turn == 0 {
+            bench.shard.base_node(&slice);
+        }
+        assert!(bench.shard.write_base(NOW), "it does not end in the middle of them");
+        handed.extend(bench.handed());
+    }
+    bench.shard.base_node(&NodeRecord::default());
     while bench.shard.write_base(NOW) {}
-    let handed = bench.handed();
+    handed.extend(bench.handed());
     let begins: Vec<u64> = handed
         .iter()
         .filter_map(|handed| if let Handed::BaseBegins(number) = handed { Some(*number) } else { None })
@@ -339,6 +353,32 @@ fn a_live_set_that_is_asked_for_anew_begins_anew_and_has_what_the_node_keeps() {
     let records = second.filter(|handed| matches!(handed, Handed::Base(_))).count();
     assert_eq!(records, 3_001);
     assert!(matches!(handed.last(), Some(Handed::BaseEnds)));
+}
+
+#[test]
+fn many_values_of_a_list_go_beside_the_ring_and_keep_nobody_waiting() {
+    let mut bench = Bench::new();
+    let values = || numbers(1_000_000_000..1_000_090_000);
+    let framed_bytes = 14 * 90_000;
+    assert!(framed_bytes > RING_BYTES);
+    bench.call("list", ListAction::Write(values(), Expiry::Never));
+    bench.call("added", ListAction::Add(numbers(0..1), Expiry::Never));
+    bench.call("added", ListAction::Add(values(), Expiry::Never));
+    bench.source.ask_for_base(1);
+    while bench.shard.write_base(NOW) {}
+    assert!(!bench.shard.is_congested(), "nobody has taken anything yet");
+    let mut lengths = Vec::new();
+    for handed in bench.handed() {
+        let (Handed::Change(body) | Handed::Base(body)) = handed else { continue };
+        match Record::decode(&body).unwrap() {
+            Record::PutList(list) => lengths.push(list.values.bytes().len()),
+            Record::Append(change) => lengths.push(change.values.bytes().len()),
+            other => panic!("{other:?}"),
+        }
+    }
+    lengths.sort_unstable();
+    let (short, long) = (5, framed_bytes);
+    assert_eq!(lengths, [short, long, long, long, long + short]);
 }
 
 #[test]
@@ -431,7 +471,7 @@ fn a_value_longer_than_is_taken_now_comes_back() {
         })
         .collect();
     let (key, version) = (&b"list"[..], Version(1));
-    let list = PutList { namespace: LISTS, key, version, expires_ms: None, values: &texts };
+    let list = PutList { namespace: LISTS, key, version, expires_ms: None, values: Payload::Bytes(&texts) };
     shard.restore(&Record::PutList(list), NOW).unwrap();
     let at = crate::store::ListKey { namespace: LISTS, key, hash: hasher.hash(LISTS, key) };
     assert_eq!(shard.store.find_list(&at, NOW).unwrap().kept.count(), 1_000);
@@ -455,7 +495,12 @@ fn the_clock_goes_on_above_every_version_and_token_that_came_back() {
     let far = (NOW.unix_ms + 1_000_000) << 16;
     let lock = Some(Lock { token: far + 5, until_ms: None });
     let locked = Put { version: Version(far + 7), lock, ..record(b"a", b"1") };
-    let change = ListChange { namespace: LISTS, key: b"list", version: Version(far + 20), values: b"" };
+    let change = ListChange {
+        namespace: LISTS,
+        key: b"list",
+        version: Version(far + 20),
+        values: Payload::Bytes(b""),
+    };
     for (kept, highest) in [
         (Record::Put(locked), far + 7),
         (Record::Rewrite { namespace: Namespace::KV, key: b"a", expires_ms: None, lock }, far + 5),
@@ -491,7 +536,8 @@ fn a_list_with_something_in_it_that_is_no_value_is_refused() {
         let values = &values;
         let mut shard = shard(8 << 20, WhenFull::Reject, KeyHasher::seeded(1));
         let (key, version) = (&b"list"[..], Version(1));
-        let list = PutList { namespace: LISTS, key, version, expires_ms: None, values };
+        let list =
+            PutList { namespace: LISTS, key, version, expires_ms: None, values: Payload::Bytes(values) };
         assert_eq!(shard.restore(&Record::PutList(list), NOW), Err(RestoreError::Malformed), "{values:?}");
     }
 }

@@ -15,7 +15,7 @@ use crate::clock::{Now, Version};
 use crate::journal::{ListChange, PutList, Record};
 use crate::limits::{LIST_BYTES_PER_TURN, LIST_VALUES_PER_TURN, VALUE_COPY_BYTES_MAX};
 use crate::memory::LargeBuf;
-use crate::op::Namespace;
+use crate::op::{Namespace, Payload};
 use crate::store::{Kept, ListKey, ListView, Place, Pushed, ShortList, Value, WriteError, records};
 
 /// Something asked of a list, and how far it has come.
@@ -333,7 +333,7 @@ impl Shard {
     }
 
     /// Swaps in what was made aside.
-    fn finish(&mut self, task: &ListTask, edit: Edit, now: Now) -> Step {
+    fn finish(&mut self, task: &ListTask, mut edit: Edit, now: Now) -> Step {
         let at = task.at();
         let expires_ms = match (&task.action, edit.from) {
             (
@@ -374,7 +374,8 @@ impl Shard {
             return self.give_up(edit, why);
         }
         if self.durable.is_some() && !unchanged {
-            self.keep_list(task, &edit, version, expires_ms);
+            let changed = std::mem::take(&mut edit.changed).finish();
+            self.keep_list(task, &edit, changed.payload(), version, expires_ms);
         }
         Step::Done(match task.action {
             ListAction::Add(..) => ListOutcome::Added(edit.done, count),
@@ -383,11 +384,18 @@ impl Shard {
         })
     }
 
-    /// Records what a call on a list did, in one piece.
-    fn keep_list(&mut self, task: &ListTask, edit: &Edit, version: Version, expires_ms: Option<u64>) {
+    /// Records what a call on a list did, in one piece. Many values go to the journal as they were gathered.
+    fn keep_list(
+        &mut self,
+        task: &ListTask,
+        edit: &Edit,
+        values: Payload<'_>,
+        version: Version,
+        expires_ms: Option<u64>,
+    ) {
         self.keep_evictions();
         let Some(durable) = &mut self.durable else { return };
-        let (namespace, key, values) = (task.namespace, &*task.key, &*edit.changed);
+        let (namespace, key) = (task.namespace, &*task.key);
         let version = match edit.draft {
             Draft::InPlace(version) => version,
             Draft::Short(_) | Draft::Aside(_) => version,

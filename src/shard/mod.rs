@@ -33,14 +33,14 @@ pub use apply::Shard;
 pub use bytes::Bytes;
 pub use comeback::{Comeback, ComebackPart, NotBack};
 pub use databases::{DatabaseChange, DatabaseOrder, Databases, NotChanged, Registry};
-pub use databases_kept::Unrestored as DatabasesUnrestored;
+pub use databases_kept::{DatabasesWalk, Unrestored as DatabasesUnrestored};
 pub use job::{Job, Ticket};
 pub use list::{Budget, ListTask};
 pub use list_call::{ListAction, ListOutcome, Needle, Values};
 pub use mesh::{Arrival, Mesh, Message};
 pub use restore::RestoreError;
 
-pub use crate::journal::{Health, Refusal, Tap};
+pub use crate::journal::{Health, NodeRecord, Refusal, Tap};
 pub use crate::store::{
     Brought, Kept, Listed, Scan, ScanPlace, Sweep, Swept, SweptValue, View, Walk, WalkBudget, WalkEntry,
     Walked,

@@ -12,7 +12,7 @@ use super::list_call::{ListAction, ListOutcome, Values};
 use crate::clock::{Now, Version};
 use crate::doorbell::Doorbell;
 use crate::etag::Tags;
-use crate::journal::{Handed, Record, Source, connect};
+use crate::journal::{Handed, NodeRecord, Record, Source, connect};
 use crate::limits::VALUE_COPY_BYTES_MAX;
 use crate::op::{
     Action, Condition, Encoding, Expiry, KeyHasher, Large, Namespace, Operation, Outcome, Payload, Step,
@@ -252,8 +252,9 @@ impl Model {
 
     fn base(&mut self, at: usize) {
         let shard = &mut self.shards.shards[at];
-        if at == 0 && shard.wants_node_records() {
-            shard.base_node(b"node", b"value");
+        if at == 0 && shard.wants_node_records().is_some() {
+            shard.base_node(&NodeRecord::of(&[("node", Some("value"))]));
+            shard.base_node(&NodeRecord::default());
         }
         shard.write_base(self.now);
         self.drain(at);
@@ -405,7 +406,7 @@ impl Model {
         let mut shards = Shards::new(count, 64 << 20, WhenFull::Reject);
         let mut restore = |body: &[u8]| {
             let record = Record::decode(body).unwrap();
-            if let Record::Node { .. } = record {
+            if let Record::Node(_) = record {
                 return;
             }
             let owner = shards.owner(key_of(&record));
@@ -442,7 +443,7 @@ fn key_of(record: &Record<'_>) -> Key {
         Record::Rewrite { namespace, key, .. } | Record::Remove { namespace, key } => (*namespace, *key),
         Record::PutList(list) => (list.namespace, list.key),
         Record::Append(change) | Record::Withdraw(change) => (change.namespace, change.key),
-        Record::Node { .. } => panic!("a record of the node"),
+        Record::Node(_) => panic!("a record of the node"),
     };
     all_keys().find(|(_, number)| name(*number) == key).map(|(_, number)| (namespace, number)).unwrap()
 }

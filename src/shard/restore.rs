@@ -60,7 +60,7 @@ impl Shard {
             Record::PutList(list) => self.restore_list(list, now),
             Record::Append(change) => self.restore_change(change, Shard::append_kept, now),
             Record::Withdraw(change) => self.restore_change(change, Shard::withdraw_kept, now),
-            Record::Node { .. } => Ok(()),
+            Record::Node(_) => Ok(()),
         };
         self.store.set_value_bytes_max(limit);
         restored
@@ -154,14 +154,14 @@ impl Shard {
             let short = ShortList::copy_of(records);
             return self.extend_short(at, short, change, expires_ms, now);
         }
-        for text in framed(change.values) {
+        for text in framed(change.values.bytes()) {
             let value = value(text)?;
             let hash = self.store.hash_value(value.canonical());
             match self.store.push_in_place(at, &value, hash, change.version, now) {
                 Ok(Pushed::New | Pushed::Known) => {}
                 // It made way for its own growth.
                 Ok(Pushed::Gone) => return Ok(()),
-                Err(why) => return Err(self.no_room(why, change.values.len())),
+                Err(why) => return Err(self.no_room(why, change.values.bytes().len())),
             }
         }
         self.store.date_list(at, change.version);
@@ -177,13 +177,13 @@ impl Shard {
         let Some(view) = self.store.find_list(at, now) else { return Ok(()) };
         if let ListView { kept: Kept::Short(records), expires_ms, .. } = view {
             let mut short = ShortList::copy_of(records);
-            for text in framed(change.values) {
+            for text in framed(change.values.bytes()) {
                 short.remove(value(text)?.canonical());
             }
             let written = self.store.write_short(at, &short, change.version, expires_ms, now);
             return written.map_err(|why| self.no_room(why, short.records().len()));
         }
-        for text in framed(change.values) {
+        for text in framed(change.values.bytes()) {
             let value = value(text)?;
             let hash = self.store.hash_value(value.canonical());
             let Some(ListView { kept: Kept::Long(list), .. }) = self.store.find_list(at, now) else {
@@ -208,10 +208,10 @@ impl Shard {
         expires_ms: Option<u64>,
         now: Now,
     ) -> Result<(), RestoreError> {
-        let entry_bytes = short.records().len() + change.values.len();
+        let entry_bytes = short.records().len() + change.values.bytes().len();
         let mut long = None;
         let mut refused = None;
-        for text in framed(change.values) {
+        for text in framed(change.values.bytes()) {
             let pushed = value(text).and_then(|value| {
                 self.push_kept(&mut short, &mut long, &value, now)
                     .map_err(|why| self.no_room(why, entry_bytes))

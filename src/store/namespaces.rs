@@ -8,7 +8,9 @@
 //! practice is [`Namespace::KV`].
 //!
 //! A database is open or closed, whether it has a space or not. Writes to a closed one find no space, so
-//! one that was under way while its database was dropped leaves nothing behind.
+//! one that was under way while its database was dropped leaves nothing behind. All databases can be emptied at
+//! once by raising their numbers: they are looked up by what they had before, and what is found under it
+//! counts only if it is a space of the number that they have now.
 
 use std::collections::HashMap;
 
@@ -48,6 +50,10 @@ pub struct Spaces {
     spaces: Vec<Space>,
     free: Vec<u32>,
     present: HashMap<Namespace, u32, ahash::RandomState>,
+    /// The same for databases, all of those that are open: by their number less `raised`. A space that was
+    /// retired since, or stands for another by now, is none of theirs.
+    databases: HashMap<u32, u32, ahash::RandomState>,
+    raised: u32,
     /// Present space of `Namespace::KV`, looked up by every request of the hottest family.
     kv: Option<u32>,
     total: NamespaceStats,
@@ -67,6 +73,8 @@ impl Spaces {
             spaces: Vec::new(),
             free: Vec::new(),
             present: HashMap::default(),
+            databases: HashMap::default(),
+            raised: 0,
             kv: None,
             total: NamespaceStats::default(),
             retired_entries: 0,
@@ -83,32 +91,52 @@ impl Spaces {
         if namespace == Namespace::KV {
             return self.kv;
         }
-        self.present.get(&namespace).copied().filter(|space| *space != NO_SPACE)
+        if namespace.is_database() {
+            let space = *self.databases.get(&self.place(namespace)?)?;
+            let is_present = |space: &Space| space.namespace == namespace && !space.retired;
+            // `NO_SPACE` is out of range.
+            return self.spaces.get(space as usize).is_some_and(is_present).then_some(space);
+        }
+        self.present.get(&namespace).copied()
+    }
+
+    /// Under what a database is looked up, unless its number is from before all of them rose.
+    #[inline]
+    fn place(&self, database: Namespace) -> Option<u32> {
+        database.number().checked_sub(self.raised)
     }
 
     /// Whether a namespace may be written to: any but that of a closed database.
     #[inline]
     pub fn is_open(&self, namespace: Namespace) -> bool {
-        !namespace.is_database() || self.present.contains_key(&namespace)
+        !namespace.is_database()
+            || self.place(namespace).is_some_and(|place| self.databases.contains_key(&place))
     }
 
     /// Opens a database.
     pub fn open(&mut self, database: Namespace) {
         debug_assert!(database.is_database());
-        self.present.entry(database).or_insert(NO_SPACE);
+        if let Some(place) = self.place(database) {
+            self.databases.entry(place).or_insert(NO_SPACE);
+        }
     }
 
     /// Makes everything in a database absent and closes it.
     pub fn close(&mut self, database: Namespace) {
-        self.empty(database);
-        self.present.remove(&database);
+        self.shut(database);
         self.renumbered_below = None;
+    }
+
+    fn shut(&mut self, database: Namespace) {
+        self.empty(database);
+        if let Some(place) = self.place(database) {
+            self.databases.remove(&place);
+        }
     }
 
     /// Closes a database and opens it under another number. Its old number is remembered for a while.
     pub fn renumber(&mut self, from: Namespace, to: Namespace) {
-        self.empty(from);
-        self.present.remove(&from);
+        self.shut(from);
         self.open(to);
         self.renumbered[self.renumbered_next % RENUMBERED_KEPT] = Some(from);
         self.renumbered_next += 1;
@@ -116,9 +144,17 @@ impl Spaces {
 
     /// Closes all databases and opens as many, from this number on.
     pub fn renumber_all(&mut self, first: u32) {
-        let count = self.present.keys().filter(|namespace| namespace.is_database()).count() as u32;
+        let count = self.databases.len() as u32;
         self.close_databases();
         (0..count).for_each(|number| self.open(Namespace::database(first + number)));
+        self.renumbered_below = Some(Namespace::database(first));
+    }
+
+    /// Makes everything in all databases absent by raising their numbers, which are from `first` on then. Costs
+    /// as much as there are spaces, a few nanoseconds for each, whatever lies in them.
+    pub fn raise_all(&mut self, by: u32, first: u32) {
+        self.empty_databases();
+        self.raised += by;
         self.renumbered_below = Some(Namespace::database(first));
     }
 
@@ -131,22 +167,18 @@ impl Spaces {
 
     /// Makes everything in all databases absent.
     fn empty_databases(&mut self) {
-        let mut present = std::mem::take(&mut self.present);
-        for (namespace, space) in present.iter_mut().filter(|(namespace, _)| namespace.is_database()) {
-            debug_assert!(namespace.is_database());
-            let space = std::mem::replace(space, NO_SPACE);
-            if space != NO_SPACE {
-                self.retire(space);
+        for space in 0..self.spaces.len() {
+            let Space { namespace, retired, .. } = &self.spaces[space];
+            if namespace.is_database() && !retired {
+                self.retire(space as u32);
             }
         }
-        self.present = present;
     }
 
     /// Makes everything in all databases absent and closes them.
     pub fn close_databases(&mut self) {
         self.empty_databases();
-        self.present.retain(|namespace, _| !namespace.is_database());
-        self.present.shrink_to_fit();
+        self.databases = HashMap::default();
         self.renumbered_below = None;
     }
 
@@ -157,8 +189,8 @@ impl Spaces {
         }
         let spaces =
             if self.spaces.len() == self.spaces.capacity() { self.spaces.capacity().max(4) } else { 0 };
-        let present =
-            if self.present.len() == self.present.capacity() { self.present.len().max(4) } else { 0 };
+        let is_full = !namespace.is_database() && self.present.len() == self.present.capacity();
+        let present = if is_full { self.present.len().max(4) } else { 0 };
         (spaces * (size_of::<Space>() + size_of::<u32>()) + 3 * present * MAP_SLOT_BYTES) as u64
     }
 
@@ -183,8 +215,10 @@ impl Spaces {
         };
         if namespace == Namespace::KV {
             self.kv = Some(space);
-        } else {
+        } else if !namespace.is_database() {
             self.present.insert(namespace, space);
+        } else if let Some(place) = self.place(namespace) {
+            self.databases.insert(place, space);
         }
         Some(space)
     }
@@ -237,11 +271,11 @@ impl Spaces {
         let space = if namespace == Namespace::KV {
             self.kv.take()
         } else if namespace.is_database() {
-            self.present.get_mut(&namespace).map(|space| std::mem::replace(space, NO_SPACE))
+            self.of(namespace)
         } else {
             self.present.remove(&namespace)
         };
-        if let Some(space) = space.filter(|space| *space != NO_SPACE) {
+        if let Some(space) = space {
             self.retire(space);
         }
     }
@@ -282,7 +316,7 @@ impl Spaces {
     pub fn bytes(&self) -> u64 {
         (self.spaces.capacity() * size_of::<Space>()
             + self.free.capacity() * size_of::<u32>()
-            + self.present.capacity() * MAP_SLOT_BYTES * 8 / 7) as u64
+            + (self.present.capacity() + self.databases.capacity()) * MAP_SLOT_BYTES * 8 / 7) as u64
     }
 }
 
@@ -322,6 +356,11 @@ impl Store {
     /// Empties all databases, which get the numbers from `first` on, in the order of those they had.
     pub fn renumber_databases(&mut self, first: u32) {
         self.spaces.renumber_all(first);
+    }
+
+    /// Empties all databases, whose numbers rise by so many, and are from `first` on then.
+    pub fn raise_databases(&mut self, by: u32, first: u32) {
+        self.spaces.raise_all(by, first);
     }
 
     /// What a namespace holds.
@@ -392,6 +431,46 @@ mod tests {
         spaces.close_databases();
         assert!(!spaces.is_open(d) && !spaces.was_renumbered(d));
         assert_eq!(spaces.total(), NamespaceStats { entries: 1, bytes: 1 });
+    }
+
+    #[test]
+    fn databases_whose_numbers_rise_are_empty_and_their_spaces_go_to_others_when_they_are_bare() {
+        let mut spaces = Spaces::new();
+        let database = |number| Namespace::database(number);
+        let (a, b, bare) = (database(3), database(5), database(6));
+        [a, b, bare].into_iter().for_each(|database| spaces.open(database));
+        let [in_a, in_b, in_bare] = [a, b, bare].map(|database| spaces.of_written(database).unwrap());
+        let items = spaces.of_written(Namespace::items(1)).unwrap();
+        for space in [in_a, in_b, items] {
+            spaces.count_in(space, 10);
+        }
+        // The lowest is 3 and the next would be 7.
+        spaces.raise_all(4, 7);
+        for old in [a, b, bare] {
+            assert!(!spaces.is_open(old) && spaces.of(old).is_none() && spaces.was_renumbered(old));
+        }
+        for new in [database(7), database(9), database(10)] {
+            assert!(spaces.is_open(new) && spaces.of(new).is_none() && !spaces.was_renumbered(new));
+        }
+        assert_eq!(spaces.total(), NamespaceStats { entries: 1, bytes: 10 });
+        assert_eq!(spaces.retired_entries(), 2);
+        assert!(spaces.is_retired(in_a) && !spaces.is_retired(items));
+        // The space that was bare goes to another, and is not taken for that of its old database.
+        assert_eq!(spaces.of_written(Namespace::items(2)), Some(in_bare));
+        assert_eq!(spaces.of(database(10)), None);
+        spaces.count_out(in_a, 10);
+        let fresh = spaces.of_written(database(9)).unwrap();
+        assert_eq!((fresh, spaces.of(database(9)), spaces.of(database(7))), (in_a, Some(in_a), None));
+        spaces.raise_all(4, 11);
+        assert!(
+            spaces.of(database(13)).is_none() && spaces.is_open(database(13)) && spaces.is_retired(fresh)
+        );
+        spaces.open(database(15));
+        spaces.close(database(13));
+        assert!(spaces.is_open(database(15)) && !spaces.is_open(database(13)));
+        let other = spaces.of_written(database(15)).unwrap();
+        assert_eq!(spaces.namespace(other), database(15));
+        assert_eq!((spaces.total().entries, spaces.retired_entries()), (1, 1));
     }
 
     #[test]

@@ -2,14 +2,14 @@
 //!
 //! An errand stands for a step that no shard does. The ones that change the set of databases are done by
 //! reactor 0, which tells all others before the change is answered: whoever drives the reactors holds the
-//! errand back until they have followed, and until whatever was decided before it is done.
+//! errand back until the change is kept and they have followed, and until whatever was decided before it is done.
 
 use std::any::Any;
 use std::sync::Arc;
 
 use crate::limits::LOG_ENTRIES_MAX;
 use crate::op::Namespace;
-use crate::shard::{DatabaseChange, DatabaseOrder, NotChanged, Refusal, Shard};
+use crate::shard::{DatabaseChange, DatabaseOrder, Health, NotChanged, Refusal, Shard};
 
 use super::super::gather::{Piece, Work};
 use super::super::message::Problem;
@@ -51,7 +51,7 @@ pub(super) enum Done {
 pub enum Aftermath {
     /// Nothing.
     None,
-    /// All others follow this change.
+    /// All follow this change, once it is kept.
     Follow(DatabaseChange),
     /// They have followed all changes before.
     Followed,
@@ -110,7 +110,7 @@ impl Api {
             Errand::Find(name) => Done::Found(self.databases.namespace(name.as_bytes())),
             Errand::Names => Done::Named(self.databases.names().cloned().collect()),
             Errand::Order(order) => {
-                let decided = self.decide(order, shard);
+                let decided = self.decide(order, shard.health());
                 aftermath = match &decided {
                     Ok((_, Some(change))) => Aftermath::Follow(change.clone()),
                     Ok((_, None)) => Aftermath::Followed,
@@ -119,8 +119,7 @@ impl Api {
                 Done::Decided(decided.map(|(number, _)| number))
             }
             Errand::Follow(change) => {
-                self.databases.follow(&change);
-                shard.follow(&change);
+                self.follow(&change, shard);
                 Done::Followed
             }
             Errand::Log(level, message) => self.log(level, &message),
@@ -130,31 +129,25 @@ impl Api {
         aftermath
     }
 
-    /// The one place where the set of databases changes.
+    /// The one place where it is decided how the set of databases changes. It does when all are told to follow.
     fn decide(
         &mut self,
         order: DatabaseOrder,
-        shard: &mut Shard,
+        journal: Health,
     ) -> Result<(Option<u32>, Option<DatabaseChange>), NotChanged> {
         let Some(registry) = &mut self.registry else {
             debug_assert!(false, "only reactor {REGISTRY_REACTOR} is sent orders");
             return Err(NotChanged::NoRoom);
         };
         let makes_room = !matches!(order, DatabaseOrder::Ensure(_) | DatabaseOrder::Rename(..));
-        let is_there = matches!(&order, DatabaseOrder::Ensure(name) if
-            self.databases.namespace(name.as_bytes()).is_some());
-        if let Some(refusal) = shard.health().refuses(makes_room).filter(|_| !is_there) {
+        let is_there = matches!(&order, DatabaseOrder::Ensure(name) if registry.has(name));
+        if let Some(refusal) = journal.refuses(makes_room).filter(|_| !is_there) {
             return Err(match refusal {
                 Refusal::Full => NotChanged::JournalFull,
                 Refusal::Failed => NotChanged::JournalFailed,
             });
         }
-        let (number, change) = registry.decide(&self.databases, order)?;
-        if let Some(change) = &change {
-            self.databases.follow(change);
-            shard.follow(change);
-        }
-        Ok((number, change))
+        registry.decide(order)
     }
 
     /// Writes a client's message to the log. Each level keeps so many of the last messages, under keys that

@@ -17,7 +17,7 @@ use crate::cli::random;
 use crate::clock::Clock;
 use crate::etag::Tags;
 use crate::http::parse_head;
-use crate::journal::{Folder, JournalConfig, OpenError, Opened, Record, Sync};
+use crate::journal::{Folder, JournalConfig, NodeRecord, OpenError, Opened, Sync};
 use crate::limits::VALUE_COPY_BYTES_MAX;
 use crate::memory::Memory;
 use crate::op::{KeyHasher, Payload};
@@ -180,14 +180,11 @@ impl Office {
         if changes.is_empty() {
             return Ok(());
         }
-        let records: Vec<Record<'_>> = changes
-            .iter()
-            .map(|(key, value)| Record::Node { key, value: value.as_ref().map(|value| value.as_slice()) })
-            .collect();
+        let order = NodeRecord::of(&changes);
         let Some(opened) = self.opened.take() else {
             return Err(Failure::new(Exit::Failed, "one change was made, and another is asked for"));
         };
-        opened.append(&records).map_err(|error| failure(&self.folder, &error))
+        opened.append(&[order.record()]).map_err(|error| failure(&self.folder, &error))
     }
 }
 

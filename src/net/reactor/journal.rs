@@ -3,9 +3,10 @@
 
 use std::io;
 
-use super::{Reactor, list, watch};
+use super::{Reactor, Task, list, watch};
+use crate::api::LedgerWalk;
 use crate::net::connection::Life;
-use crate::shard::Health;
+use crate::shard::{Health, NodeRecord};
 
 impl Reactor {
     /// Lets go what the journal has kept, and goes on with what it takes again. The first thing in a turn, so
@@ -22,8 +23,12 @@ impl Reactor {
                 self.answer(client.0);
             }
         }
+        self.core.tell_followers();
+        while let Some(task) = self.core.next_followed() {
+            self.hand_back(task);
+        }
         while let Some((asker, job)) = self.core.waiting.next_answer(kept) {
-            self.core.mesh.answer(asker, job);
+            self.hand_back(Task { asker, job, gate: 0 });
         }
         if has_failed {
             self.give_up(kept);
@@ -63,7 +68,11 @@ impl Reactor {
             if gate > kept {
                 job.lose();
             }
-            self.core.mesh.answer(asker, job);
+            self.hand_back(Task { asker, job, gate: 0 });
+        }
+        for mut task in self.core.take_untold() {
+            task.job.lose();
+            self.hand_back(Task { gate: 0, ..task });
         }
     }
 
@@ -87,6 +96,7 @@ impl Reactor {
         }
         self.writing_base
             || self.core.waiting.may_go_on(kept, takes_writes)
+            || self.core.can_tell_followers(kept)
             || self.core.next_list().is_some()
     }
 
@@ -95,10 +105,12 @@ impl Reactor {
     #[inline(never)]
     pub(super) fn feed_journal(&mut self) {
         let core = &mut self.core;
-        if core.shard.wants_node_records() {
-            for (key, value) in core.api.ledger_records() {
-                core.shard.base_node(&key, &value);
+        if let Some(number) = core.shard.wants_node_records() {
+            if self.ledger_walk.0 != number {
+                self.ledger_walk = (number, LedgerWalk::default());
             }
+            let records = core.api.ledger_slice(&mut self.ledger_walk.1);
+            core.shard.base_node(&NodeRecord::of(&records));
         }
         self.writing_base = core.shard.write_base(core.now);
         core.shard.flush_journal();

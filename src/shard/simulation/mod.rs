@@ -123,14 +123,15 @@ impl Simulation {
 
     /// Time passes between two lives, and somebody changes the settings.
     fn between(&mut self) {
-        self.latest_ms = self.latest_ms.max(self.world.now_ms);
+        let latest_ms = self.latest_ms.max(self.world.now_ms);
+        self.latest_ms = latest_ms;
         let World { random, plan, now_ms, .. } = &mut self.world;
         // A clock that steps back is put up with where nothing that was told can be lost.
         let loses_nothing = self.past.end == End::Closed || self.past.sync == Sync::Always;
         *now_ms = match random.below(8) {
             0 if loses_nothing => *now_ms - random.below(200),
-            1 => *now_ms + random.below(10_000),
-            _ => *now_ms + 2 + random.below(100),
+            1 => latest_ms + random.below(10_000),
+            _ => latest_ms + 2 + random.below(100),
         };
         self.has_room &= plan.change(random);
     }
@@ -244,7 +245,7 @@ impl Simulation {
             when_full: if evicts { WhenFull::Evict } else { WhenFull::Reject },
         };
         let store = Store::new(config, self.world.hasher.clone()).expect("address space");
-        Shard::new(store, self.world.tags.clone())
+        Shard::new(store, self.world.tags)
     }
 
     /// What the disk will do in this life.
@@ -317,7 +318,7 @@ fn find(seed: u64) -> Found {
 
 #[test]
 fn nothing_kept_is_lost_and_nothing_waits_for_ever_whatever_the_disk_does() {
-    let few = if cfg!(debug_assertions) { 200 } else { 3_000 };
+    let few = if cfg!(debug_assertions) { 150 } else { 3_000 };
     let seeds = match number("LUCID_SIMULATION_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("LUCID_SIMULATION_SEEDS").unwrap_or(few),

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use crate::clock::{Now, Version};
 use crate::journal::{Put, PutList, Record, Sync};
-use crate::op::{Encoding, KeyHasher, Namespace};
+use crate::op::{Encoding, KeyHasher, Namespace, Payload};
 use crate::shard::Shard;
 use crate::store::{ListKey, Lock, Walk, WalkBudget, WalkEntry, Walked};
 
@@ -134,7 +134,8 @@ pub(super) fn record_bytes(entry: &WalkEntry<'_>) -> u64 {
         Walked::List(view) => {
             let bytes: usize = view.kept.texts().map(|text| 4 + text.len()).sum();
             let (version, expires_ms) = (view.version, view.expires_ms);
-            let list = PutList { namespace, key, version, expires_ms, values: &vec![0; bytes] };
+            let list =
+                PutList { namespace, key, version, expires_ms, values: Payload::Bytes(&vec![0; bytes]) };
             Record::PutList(list).encode(&mut encoded);
         }
     }
@@ -394,8 +395,9 @@ impl Back<'_> {
         let expected = expected.as_ref().filter(|expected| !expected.is_over(self.now.unix_ms));
         match (expected, self.found.get(key)) {
             (None, None) => true,
-            (None, Some(_)) => false,
-            // It was past its time, and the clock stepped back; or it made way.
+            // It was past its time, and the clock stepped back.
+            (None, Some(found)) => found.is_over(self.latest.unix_ms),
+            // The same; or it made way.
             (Some(expected), None) => expected.is_over(self.latest.unix_ms) || self.evictions > 0,
             (Some(expected), Some(found)) => expected.is_same(found, self.latest),
         }

@@ -117,14 +117,15 @@ impl Plan {
         let segment_bytes = if is_tight { 256 } else { 16 << random.below(3) } * 1_024;
         let key = random.one_in(8).then(|| MasterKey::from_text("hush"));
         let config = JournalConfig { key, segment_bytes, threads: 1, ..JournalConfig::new(sync) };
+        let shards = 1 + random.below(3);
         Plan {
-            shards: 1 + random.below(3) as usize,
+            shards: shards as usize,
             memory_bytes: if is_tight { 3 << 20 } else { 8 << 20 },
             evicts: random.one_in(2),
             is_tight,
             spaces_one_in: if random.one_in(4) { 5 } else { 40 },
             config,
-            keys: if is_tight { 20 } else { 8 + random.below(16) },
+            keys: if is_tight { 24 * shards } else { 8 + random.below(16) },
         }
     }
 

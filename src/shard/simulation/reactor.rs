@@ -12,7 +12,7 @@ use super::sleeper::Sleeper;
 use crate::clock::Now;
 use crate::doorbell::Doorbell;
 use crate::etag::Tags;
-use crate::journal::{Health, Random};
+use crate::journal::{Health, NodeRecord, Random};
 use crate::limits::{LIST_BYTES_PER_TURN, VALUE_COPY_BYTES_MAX};
 use crate::op::{
     Action, Condition, DumpedLock, Encoding, Expiry, KeyHasher, Large, Meta, Namespace, Operation, Outcome,
@@ -327,7 +327,7 @@ impl Reactor {
 
     fn change_spaces(&mut self, follow: Follow, value: Option<&[u8]>, world: &mut World) -> Found {
         let (Follow::Create(space) | Follow::Drop(space)) = follow;
-        self.shard.journal_node(&space.name(), value);
+        self.shard.journal_node(&NodeRecord::of(&[(space.name(), value)]));
         self.note(world)?;
         self.follow(follow);
         world.follows.push(follow);
@@ -537,8 +537,11 @@ impl Reactor {
 
     /// Hands on what is to be kept, and a slice of the live set if the journal wants it.
     fn feed_journal(&mut self, world: &World) {
-        if self.me == 0 && self.shard.wants_node_records() {
-            world.spaces.iter().for_each(|space| self.shard.base_node(&space.name(), b"what is known of it"));
+        if self.me == 0 && self.shard.wants_node_records().is_some() {
+            let record = |space: &Space| (space.name(), Some(b"what is known of it"));
+            let records: Vec<_> = world.spaces.iter().map(record).collect();
+            self.shard.base_node(&NodeRecord::of(&records));
+            self.shard.base_node(&NodeRecord::default());
         }
         self.writing_base = self.shard.write_slice(&self.slice, world.now());
         self.shard.flush_journal();
