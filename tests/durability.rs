@@ -792,8 +792,8 @@ fn a_node_whose_disk_is_full_stops_in_order() {
             let (node, value) = (&node, &value);
             scope.spawn(move || {
                 let mut client = node.client();
-                let mut answers = (0..300).map(|number| client.put(&kv(format!("{id}/{number}")), value));
-                let refused = answers.find(|put| put.status != 201).expect("a full disk");
+                let mut puts = (0..300).map(|number| client.put(&kv(format!("{id}/{number}")), value));
+                let refused = puts.find(|put| put.status != 201).expect("a full disk");
                 assert_eq!(refused.status, 507, "{refused}");
             });
         }
