@@ -16,8 +16,8 @@ pub(crate) enum Fault {
     FolderNotSynced,
     /// The live set is not synced before the manifest names it.
     BaseNotSynced,
-    /// What the shards brought is taken in any order, and not first what the node keeps of itself.
-    RingsInAnyOrder,
+    /// Others are told of a new space before the record of it is kept. The simulation makes it itself.
+    ToldBeforeKept,
     /// Nobody steps the writer again when a live set is complete, or the log behind it is durable.
     CompactionNotWoken,
     /// What finds no room while a folder is replayed is not looked for again.

@@ -125,16 +125,6 @@ pub struct Source {
     marks: Arc<Marks>,
 }
 
-/// How far a shard's frames go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mark(u64);
-
-impl Mark {
-    /// As far as there are any.
-    #[cfg(test)]
-    pub const END: Mark = Mark(u64::MAX);
-}
-
 /// The two ends for one shard. `writer` wakes the writer.
 pub fn connect(writer: Arc<Doorbell>) -> (Tap, Source) {
     let (frames_in, frames) = RingBuffer::new(RING_BYTES);
@@ -370,28 +360,11 @@ impl Tap {
 }
 
 impl Source {
-    /// Everything that is in the ring by now.
-    pub(super) fn mark(&self) -> Mark {
-        Mark(self.consumed + self.frames.slots() as u64)
-    }
-
-    /// Whether everything that was there at a mark was taken, but for the rest of a frame that has begun.
-    pub(super) fn is_reached(&self, mark: Mark) -> bool {
-        self.consumed >= mark.0
-    }
-
-    /// Whether everything that was there at a mark was taken as a whole.
-    pub(super) fn is_taken(&self, mark: Mark) -> bool {
-        self.is_reached(mark) && self.partial.is_empty()
-    }
-
-    /// Takes whole frames that begin before a mark in their order, as long as `take` answers true. A frame that is there only in
-    /// part, or without the value beside the ring, stays. Answers whether anything was taken.
-    pub(super) fn take(
-        &mut self,
-        mark: Mark,
-        mut take: impl FnMut(Frame, &[u8], Option<Large>) -> bool,
-    ) -> bool {
+    /// Takes whole frames in their order, as long as `take` answers true, up to what is there now: the shard
+    /// may be adding more. A frame that is there only in part, or without the value beside the ring, stays.
+    /// Answers whether anything was taken.
+    pub(super) fn take(&mut self, mut take: impl FnMut(Frame, &[u8], Option<Large>) -> bool) -> bool {
+        let end = self.consumed + self.frames.slots() as u64;
         let mut taken = false;
         loop {
             if !self.partial.is_empty() {
@@ -404,7 +377,7 @@ impl Source {
             let (mut rest, _) = chunk.as_slices();
             let available = rest.len();
             let mut goes_on = true;
-            let is_before = |rest: &[u8]| self.consumed + ((available - rest.len()) as u64) < mark.0;
+            let is_before = |rest: &[u8]| self.consumed + ((available - rest.len()) as u64) < end;
             while let Some((frame, body, behind)) = split_frame(rest).filter(|_| goes_on && is_before(rest)) {
                 let value = match frame.has_value() {
                     false => None,
@@ -555,7 +528,7 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
-    use super::{Frame, Mark, RING_BYTES, RING_VALUES, Source, Tap, connect};
+    use super::{Frame, RING_BYTES, RING_VALUES, Source, Tap, connect};
     use crate::clock::Version;
     use crate::doorbell::Doorbell;
     use crate::journal::record::{Put, Record};
@@ -582,7 +555,7 @@ mod tests {
     /// The keys and values of everything that can be taken.
     fn take(source: &mut Source, frames_max: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut taken = Vec::new();
-        source.take(Mark::END, |_, body, large| {
+        source.take(|_, body, large| {
             let Ok(Record::Put(put)) = Record::decode(body) else { panic!("not what was appended") };
             let value = large.map_or(put.value.bytes().to_vec(), |large| large.to_vec());
             taken.push((put.key.to_vec(), value));
@@ -652,7 +625,7 @@ mod tests {
         tap.append_base(&put(b"k", Payload::Bytes(b"v")));
         tap.end_base();
         let mut kinds = Vec::new();
-        assert!(source.take(Mark::END, |frame, _, _| {
+        assert!(source.take(|frame, _, _| {
             kinds.push(frame);
             true
         }));

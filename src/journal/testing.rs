@@ -10,7 +10,7 @@ use super::room::Next;
 use super::seal::TAG_BYTES;
 use super::segment::{FILE_HEAD_BYTES, PIECE_BYTES, PIECE_HEAD_BYTES};
 use super::simulated_disk::{Random, SimulatedDisk};
-use super::tap::{Frame, Health, Mark, Source};
+use super::tap::{Frame, Health, Source};
 use super::writer::Writer;
 use crate::clock::Now;
 use crate::doorbell::Doorbell;
@@ -32,7 +32,7 @@ impl Source {
     /// All that is there.
     pub(crate) fn drain(&mut self) -> Vec<Handed> {
         let mut handed = Vec::new();
-        self.take(Mark::END, |frame, body, value| {
+        self.take(|frame, body, value| {
             let body = [body, value.as_deref().unwrap_or_default()].concat();
             handed.push(match frame {
                 Frame::Change | Frame::ChangeWithValue => Handed::Change(body),

@@ -21,7 +21,7 @@ use super::manifest::{Keys, Manifest};
 use super::record::version_max;
 use super::room::{Next, Segment};
 use super::segment::{FILE_HEAD_BYTES, Group};
-use super::tap::{Frame, Health, Mark, Source};
+use super::tap::{Frame, Health, Source};
 use crate::clock::Now;
 use crate::doorbell::Doorbell;
 use crate::op::Large;
@@ -103,8 +103,6 @@ pub(super) struct Writer {
     counts: Vec<Count>,
     /// Whose rings come first in the next step.
     first: usize,
-    /// How far is taken from each ring before it is looked again how far all go.
-    marks: Vec<Mark>,
     pub(super) log: Segment,
     pub(super) group: Group,
     alone: Option<Alone>,
@@ -156,8 +154,7 @@ impl Writer {
             counts: vec![Count::default(); taps],
             sources,
             wakers,
-            first: 1,
-            marks: vec![Mark::default(); taps],
+            first: 0,
             log: Segment { number, file, offset: FILE_HEAD_BYTES as u64, room },
             group,
             alone: None,
@@ -243,18 +240,9 @@ impl Writer {
         Ok(moved || self.compacts_on() && !is_planted(Fault::CompactionNotWoken))
     }
 
-    /// Takes from the rings what fits into a group.
-    ///
-    /// What the node keeps of itself, such as that there is a database, comes with the first ring, and others
-    /// may write because of it at once. So nothing is taken from the others that may have come after
-    /// something in the first one that is not taken: how far they go is looked at before how far that goes.
+    /// Takes from the rings what fits into a group, one after the other. In which order is all the same: what
+    /// one shard does because of something that another has done, it does when that is kept.
     fn gather(&mut self) -> bool {
-        let all_reached = self.sources.iter().zip(&self.marks).all(|(source, mark)| source.is_reached(*mark));
-        if all_reached && self.sources.first().is_some_and(|first| first.is_taken(self.marks[0])) {
-            for at in (0..self.sources.len()).rev() {
-                self.marks[at] = self.sources[at].mark();
-            }
-        }
         let Writer {
             sources,
             counts,
@@ -263,19 +251,14 @@ impl Writer {
             compaction,
             version_max: versions,
             group_bytes,
-            marks,
+            first,
             ..
         } = self;
         let (count, group_bytes) = (sources.len(), *group_bytes);
         let mut taken = false;
-        let in_front = if is_planted(Fault::RingsInAnyOrder) { 0 } else { 1 };
-        let first = self.first.clamp(in_front, count.max(1));
-        for at in (0..in_front).chain(first..count).chain(in_front..first) {
-            if at > 0 && in_front > 0 && !sources[0].is_taken(marks[0]) {
-                break;
-            }
+        for at in (*first..count).chain(0..*first) {
             let counts = &mut counts[at];
-            counts.touched = sources[at].take(marks[at], |frame, body, value| {
+            counts.touched = sources[at].take(|frame, body, value| {
                 let is_alone =
                     (body.len() + value.as_ref().map_or(0, |value| value.len())) as u64 > group_bytes / 2;
                 match frame {
@@ -302,7 +285,7 @@ impl Writer {
             });
             taken |= counts.touched;
             if alone.is_some() || group.length() >= group_bytes || compaction.group_length() >= group_bytes {
-                self.first = (at + 1) % count;
+                *first = (at + 1) % count;
                 break;
             }
         }
@@ -512,8 +495,7 @@ impl Writer {
     /// Empties the rings, so that they do not grow.
     fn discard(&mut self) {
         for (source, waker) in self.sources.iter_mut().zip(self.wakers.iter()) {
-            let mark = source.mark();
-            if source.take(mark, |_, _, _| true) && source.is_late() {
+            if source.take(|_, _, _| true) && source.is_late() {
                 waker.ring();
             }
         }

@@ -16,6 +16,7 @@ mod node;
 mod plan;
 mod reactor;
 mod sleeper;
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,8 +26,9 @@ use std::sync::Arc;
 use model::{Back, End, Found, Key, Past, State, walk};
 use node::Node;
 use plan::{Plan, Space};
-use reactor::{Reactor, World};
+use reactor::Reactor;
 use sleeper::Sleeper;
+use world::World;
 
 use crate::clock::{Now, Version};
 use crate::doorbell::Doorbell;
@@ -338,7 +340,7 @@ fn a_mistake_that_is_planted_is_found() {
         Fault::CrcUnchecked,
         Fault::FolderNotSynced,
         Fault::BaseNotSynced,
-        Fault::RingsInAnyOrder,
+        Fault::ToldBeforeKept,
         Fault::CompactionNotWoken,
         Fault::NoSecondPass,
     ];

@@ -258,16 +258,20 @@ impl Past {
         for (at, keys) in keys.into_iter().enumerate() {
             let history = self.histories.get(at).unwrap_or(&nothing);
             let (least, count) = (self.least(at), history.changes.len());
-            let prefix = self.prefix(keys.clone(), history, back);
-            let Some(prefix) = prefix.filter(|prefix| *prefix >= least) else {
+            let Some((prefix, gone)) = self.prefix(keys.clone(), history, least, back) else {
                 return Err(format!(
-                    "shard {at} has {prefix:?} of its {count} records, {least} had to be there ({:?}, {:?}): {}",
+                    "shard {at} had to have {least} of its {count} records ({:?}, {:?}), and {}: {}",
                     self.sync,
                     self.end,
+                    match self.prefix(keys.clone(), history, 0, back) {
+                        Some((prefix, _)) => format!("has {prefix}"),
+                        None => "is as it never was".into(),
+                    },
                     self.differences(keys, history, least, back)
                 ));
             };
             reached.push(prefix);
+            missing += gone;
             let mut left: BTreeMap<Key, Start> =
                 keys.into_iter().map(|key| (key.clone(), self.start(key))).collect();
             for change in &history.changes[..prefix as usize] {
@@ -279,9 +283,7 @@ impl Past {
                 let makes_way = |was: &Rc<State>| {
                     back.evictions > 0 && now_seen.is_none() && !is_out && !was.is_over(back.latest.unix_ms)
                 };
-                let seen = seen.filter(makes_way);
-                missing += u64::from(seen.is_some());
-                let perhaps = seen.or(perhaps.filter(makes_way));
+                let perhaps = seen.filter(makes_way).or(perhaps.filter(makes_way));
                 starts.insert(key, Start { seen: now_seen, perhaps });
             }
         }
@@ -342,27 +344,33 @@ impl Past {
         }
     }
 
-    /// The greatest number of records after which the shard was as it came back.
+    /// After how many records, at least so many, the shard was as it came back, with the fewest keys that made
+    /// way; the greatest such number, and how many keys those are.
     fn prefix<'k>(
         &'k self,
         mut keys: HashSet<&'k Key>,
         history: &'k History,
+        least: u64,
         back: &Back<'_>,
-    ) -> Option<u64> {
+    ) -> Option<(u64, u64)> {
         keys.extend(history.changes.iter().map(|change| &change.key));
-        let mut differs: HashMap<&Key, bool> =
-            keys.into_iter().map(|key| (key, !back.fits(key, &self.start(key)))).collect();
-        let mut count = differs.values().filter(|differs| **differs).count();
-        let mut last = (count == 0).then_some(0);
-        for (at, Change { key, state }) in history.changes.iter().enumerate() {
-            let now_differs = !back.fits(key, &Start { seen: state.clone(), perhaps: None });
-            let differed = differs.insert(key, now_differs).unwrap_or(false);
-            count = count + usize::from(now_differs) - usize::from(differed);
-            if count == 0 {
-                last = Some(at as u64 + 1);
+        let mut fits: HashMap<&Key, Fit> =
+            keys.into_iter().map(|key| (key, back.fit(key, &self.start(key)))).collect();
+        let count =
+            |fits: &HashMap<&Key, Fit>, which| fits.values().filter(|fit| **fit == which).count() as u64;
+        let (mut differ, mut missing) = (count(&fits, Fit::Differs), count(&fits, Fit::Missing));
+        let mut best = (differ == 0 && least == 0).then_some((0, missing));
+        for (number, Change { key, state }) in (1..).zip(&history.changes) {
+            let now = back.fit(key, &Start { seen: state.clone(), perhaps: None });
+            let before = fits.insert(key, now);
+            let step = |which| (u64::from(now == which), u64::from(before == Some(which)));
+            let ((more, less), (gone, found)) = (step(Fit::Differs), step(Fit::Missing));
+            (differ, missing) = (differ + more - less, missing + gone - found);
+            if differ == 0 && number >= least && best.is_none_or(|(_, fewest)| missing <= fewest) {
+                best = Some((number, missing));
             }
         }
-        last
+        best
     }
 
     /// What differs after so many records.
@@ -372,7 +380,7 @@ impl Past {
             at.insert(key, Start { seen: state.clone(), perhaps: None });
         }
         let mut shown = Vec::new();
-        for (key, start) in at.iter().filter(|(key, start)| !back.fits(key, start)) {
+        for (key, start) in at.iter().filter(|(key, start)| back.fit(key, start) == Fit::Differs) {
             let of = |state: Option<&Rc<State>>| state.map_or("absent".into(), |state| state.shown());
             let name = String::from_utf8_lossy(&key.1);
             let (seen, found) = (of(start.seen.as_ref()), of(back.found.get(*key)));
@@ -383,23 +391,37 @@ impl Past {
     }
 }
 
+/// How what came back of a key is beside what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    Same,
+    /// It is not there, and may have made way.
+    Missing,
+    Differs,
+}
+
 impl Back<'_> {
-    fn fits(&self, key: &Key, start: &Start) -> bool {
-        let is_out = key.0 != Namespace::NODE && !self.spaces.contains(&key.0);
-        is_out
-            || self.fits_one(key, &start.seen)
-            || start.perhaps.is_some() && self.fits_one(key, &start.perhaps)
+    fn fit(&self, key: &Key, start: &Start) -> Fit {
+        if key.0 != Namespace::NODE && !self.spaces.contains(&key.0) {
+            return Fit::Same;
+        }
+        match self.fit_one(key, &start.seen) {
+            Fit::Differs if start.perhaps.is_some() => self.fit_one(key, &start.perhaps),
+            fit => fit,
+        }
     }
 
-    fn fits_one(&self, key: &Key, expected: &Option<Rc<State>>) -> bool {
+    fn fit_one(&self, key: &Key, expected: &Option<Rc<State>>) -> Fit {
         let expected = expected.as_ref().filter(|expected| !expected.is_over(self.now.unix_ms));
-        match (expected, self.found.get(key)) {
+        let is_same = match (expected, self.found.get(key)) {
             (None, None) => true,
             // It was past its time, and the clock stepped back.
             (None, Some(found)) => found.is_over(self.latest.unix_ms),
-            // The same; or it made way.
-            (Some(expected), None) => expected.is_over(self.latest.unix_ms) || self.evictions > 0,
+            (Some(expected), None) if expected.is_over(self.latest.unix_ms) => true,
+            (Some(_), None) if self.evictions > 0 && key.0 != Namespace::NODE => return Fit::Missing,
+            (Some(_), None) => false,
             (Some(expected), Some(found)) => expected.is_same(found, self.latest),
-        }
+        };
+        if is_same { Fit::Same } else { Fit::Differs }
     }
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::model::{Found, History, record_bytes, walk};
 use super::plan::Ask;
-use super::reactor::{Reactor, World};
+use super::reactor::Reactor;
 use super::sleeper::{Phase, Sleeper};
+use super::world::World;
 use crate::clock::Now;
 use crate::doorbell::Doorbell;
 use crate::journal::{Health, SimulatedDisk, SteppedWriter, live_set_bytes};

@@ -1,22 +1,22 @@
 //! A reactor around a shard, as far as the journal knows it: it turns when it was woken, when it is time or
 //! when it has more to do, and holds what waits for the journal. It follows `net::reactor` step by step.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroU64;
+use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::model::{Found, History, Key, State, look};
-use super::plan::{Ask, Call, Cond, Kind, Plan, Space};
+use super::plan::{Ask, Call, Cond, Kind, Space};
 use super::sleeper::Sleeper;
-use crate::clock::Now;
+use super::world::{Follow, World};
 use crate::doorbell::Doorbell;
-use crate::etag::Tags;
-use crate::journal::{Health, NodeRecord, Random};
+use crate::journal::{Fault, Health, NodeRecord, Random, is_planted};
 use crate::limits::{LIST_BYTES_PER_TURN, VALUE_COPY_BYTES_MAX};
 use crate::op::{
-    Action, Condition, DumpedLock, Encoding, Expiry, KeyHasher, Large, Meta, Namespace, Operation, Outcome,
-    Payload, Step,
+    Action, Condition, DumpedLock, Encoding, Expiry, Large, Meta, Namespace, Operation, Outcome, Payload,
+    Step,
 };
 use crate::shard::base::Slice;
 use crate::shard::{
@@ -24,32 +24,8 @@ use crate::shard::{
     WalkBudget,
 };
 
-/// What all reactors share, and all lives of the node.
-#[derive(Debug)]
-pub(super) struct World {
-    pub random: Random,
-    pub plan: Plan,
-    pub hasher: KeyHasher,
-    pub tags: Tags,
-    pub now_ms: u64,
-    /// The spaces, as the first reactor knows them.
-    pub spaces: BTreeSet<Space>,
-    /// The number of the next one: none is given twice.
-    pub next_space: u32,
-    /// The highest version or token that anybody was told of for a key.
-    pub shown: HashMap<Key, u64>,
-    /// How many values were made, so that each is another.
-    pub values: u64,
-    /// What reactors are to follow.
-    pub follows: Vec<Follow>,
-}
-
-/// A change of the spaces that all follow.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Follow {
-    Create(Space),
-    Drop(Space),
-}
+/// The record of a space.
+const KNOWN: &[u8] = b"what is known of it";
 
 /// An answer on its way.
 #[derive(Debug)]
@@ -77,6 +53,10 @@ pub(super) struct Reactor {
     pub inbox: VecDeque<Ask>,
     pub follows: VecDeque<Follow>,
     known: BTreeSet<Space>,
+    /// Changes of the spaces that others are told of when they are kept, and the first reactor too.
+    untold: VecDeque<(u64, Follow)>,
+    /// How far it has handed in what there is of the node, for the live set of this number.
+    ledger_walk: (u64, Option<Space>),
     waiting: VecDeque<Answer>,
     deferred: VecDeque<Ask>,
     lists: VecDeque<ListJob>,
@@ -88,18 +68,6 @@ pub(super) struct Reactor {
     pub history: History,
     slice: Slice,
     asker: Arc<()>,
-}
-
-impl World {
-    pub(super) fn now(&self) -> Now {
-        Now::from_unix_ms(self.now_ms)
-    }
-
-    /// Bytes that are unlike all others.
-    fn value(&mut self, length: usize) -> Vec<u8> {
-        self.values += 1;
-        [&self.values.to_le_bytes()[..], &[self.values as u8 | 1].repeat(length)].concat()
-    }
 }
 
 impl Reactor {
@@ -124,6 +92,8 @@ impl Reactor {
             inbox: VecDeque::new(),
             follows: VecDeque::new(),
             known: BTreeSet::new(),
+            untold: VecDeque::new(),
+            ledger_walk: (0, None),
             waiting: VecDeque::new(),
             deferred: VecDeque::new(),
             lists: VecDeque::new(),
@@ -194,6 +164,7 @@ impl Reactor {
         self.has_arrivals()
             || self.writing_base
             || self.waiting.front().is_some_and(|answer| answer.gate <= kept)
+            || self.untold.front().is_some_and(|(gate, _)| *gate <= kept)
             || self.takes_writes() && !self.deferred.is_empty()
             || self.next_list().is_some()
     }
@@ -204,6 +175,7 @@ impl Reactor {
         let what = match () {
             () if kept < count => format!("{kept} of {count} records are kept"),
             () if self.shard.is_congested() => "it is congested".into(),
+            () if !self.untold.is_empty() => format!("{} spaces are untold", self.untold.len()),
             () if !self.waiting.is_empty() => format!("{} answers wait", self.waiting.len()),
             () if !self.deferred.is_empty() => format!("{} writes wait", self.deferred.len()),
             () if !self.lists.is_empty() => format!("{} calls on lists wait", self.lists.len()),
@@ -247,12 +219,14 @@ impl Reactor {
     /// Lets go what the journal has kept, and goes on with what it takes again.
     fn release(&mut self, world: &mut World) -> Found {
         self.shard.flush_journal();
+        self.tell_followers(world);
         let kept = self.shard.kept();
         while let Some(answer) = self.waiting.pop_front_if(|answer| answer.gate <= kept) {
             self.answer(answer, world)?;
         }
         if self.shard.health() == Health::Failed {
             self.waiting.clear();
+            self.untold.clear();
         }
         while self.takes_writes()
             && let Some(ask) = self.deferred.pop_front()
@@ -314,7 +288,7 @@ impl Reactor {
                     return Ok(());
                 }
                 world.spaces.insert(space);
-                self.change_spaces(Follow::Create(space), Some(b"what is known of it"), world)
+                self.change_spaces(Follow::Create(space), Some(KNOWN), world)
             }
             Ask::Drop(space) => {
                 if self.shard.health() == Health::Failed || !world.spaces.remove(&space) {
@@ -329,11 +303,22 @@ impl Reactor {
         let (Follow::Create(space) | Follow::Drop(space)) = follow;
         self.shard.journal_node(&NodeRecord::of(&[(space.name(), value)]));
         self.note(world)?;
-        self.follow(follow);
-        world.follows.push(follow);
         let key = (Namespace::NODE, space.name());
         let (gate, number) = (self.shard.take_gate(), self.history.last(&key));
+        self.untold.push_back((gate, follow));
+        self.tell_followers(world);
         self.answer_when_kept(Answer { gate, number, shows: None }, world)
+    }
+
+    /// Has all reactors, this one too, follow the changes that are kept by now.
+    fn tell_followers(&mut self, world: &mut World) {
+        let kept = self.shard.kept();
+        while let Some((_, follow)) =
+            self.untold.pop_front_if(|(gate, _)| *gate <= kept || is_planted(Fault::ToldBeforeKept))
+        {
+            self.follow(follow);
+            world.follows.push(follow);
+        }
     }
 
     fn follow(&mut self, follow: Follow) {
@@ -537,11 +522,16 @@ impl Reactor {
 
     /// Hands on what is to be kept, and a slice of the live set if the journal wants it.
     fn feed_journal(&mut self, world: &World) {
-        if self.me == 0 && self.shard.wants_node_records().is_some() {
-            let record = |space: &Space| (space.name(), Some(b"what is known of it"));
-            let records: Vec<_> = world.spaces.iter().map(record).collect();
+        if let Some(number) = self.shard.wants_node_records() {
+            if self.ledger_walk.0 != number {
+                self.ledger_walk = (number, None);
+            }
+            let after = self.ledger_walk.1.map_or(Bound::Unbounded, Bound::Excluded);
+            let rest = world.spaces.range((after, Bound::Unbounded)).filter(|_| self.me == 0);
+            let slice: Vec<Space> = rest.take(2).copied().collect();
+            self.ledger_walk.1 = slice.last().copied().or(self.ledger_walk.1);
+            let records: Vec<_> = slice.iter().map(|space| (space.name(), Some(KNOWN))).collect();
             self.shard.base_node(&NodeRecord::of(&records));
-            self.shard.base_node(&NodeRecord::default());
         }
         self.writing_base = self.shard.write_slice(&self.slice, world.now());
         self.shard.flush_journal();
