@@ -389,11 +389,19 @@ fn queries_do_what_the_endpoints_do_and_answer_json() {
     }
     told(&mut client, "SET q word hello");
     execute(&mut client, "INCR q word").expect(400);
+    // What only its key opens may be a number or not: a counter has no key.
+    assert_eq!(told(&mut client, "SET q sealed 5 key"), json!(true));
+    for query in ["INCR q sealed", "DECR q sealed 2", "INCR q sealed 0.5"] {
+        execute(&mut client, query).expect(403);
+    }
+    assert_eq!(told(&mut client, "GET q sealed key"), json!("5"));
+    assert_eq!(told(&mut client, &format!("SET q packed {} None yes", "5".repeat(400))), json!(true));
+    execute(&mut client, "INCR q packed").expect(400);
     told(&mut client, "SET q most 9223372036854775807");
     execute(&mut client, "INCR q most").expect(400);
     assert_eq!(told(&mut client, "GET q most"), "9223372036854775807");
     told(&mut client, "SET q sealed 1 key");
-    execute(&mut client, "INCR q sealed").expect(400);
+    execute(&mut client, "INCR q sealed").expect(403);
     execute(&mut client, "GET q sealed").expect(403);
     execute(&mut client, "DATABASE_RENAME q q").expect(409);
     // A number that JSON stored counts too, and stays one.

@@ -792,8 +792,8 @@ fn a_node_whose_disk_is_full_stops_in_order() {
             let (node, value) = (&node, &value);
             scope.spawn(move || {
                 let mut client = node.client();
-                let refused = (0..300).map(|number| client.put(&kv(format!("{id}/{number}")), value));
-                let refused = refused.skip_while(|put| put.status == 201).next().expect("a full disk");
+                let mut puts = (0..300).map(|number| client.put(&kv(format!("{id}/{number}")), value));
+                let refused = puts.find(|put| put.status != 201).expect("a full disk");
                 assert_eq!(refused.status, 507, "{refused}");
             });
         }
@@ -921,6 +921,26 @@ fn what_was_deleted_is_not_back_with_more_memory_though_it_had_been_evicted_at_a
             client.get(&kv(key)).expect(404);
         }
         drop(client);
+        end(node, End::Killed);
+    }
+}
+
+#[test]
+fn log_messages_of_clients_survive_and_later_ones_do_not_take_their_places() {
+    let folder = Folder::new("everysec");
+    let message = |start: u32, number: u32| format!("message {number} of start {start}");
+    for start in 0..3 {
+        let node = folder.start(2);
+        let mut root = node.client();
+        for number in 0..3 {
+            let body = json!({ "message": message(start, number) });
+            post(&mut root, "/controller/info", &body).expect(200);
+        }
+        let all =
+            post(&mut root, "/controller/get_all", &json!({ "database_name": "info" })).expect(200).text();
+        for (start, number) in (0..=start).flat_map(|start| (0..3).map(move |number| (start, number))) {
+            assert!(all.contains(&message(start, number)), "{} is not in {all}", message(start, number));
+        }
         end(node, End::Killed);
     }
 }

@@ -143,8 +143,6 @@ pub struct Api {
     databases: Databases,
     /// With reactor 0 alone.
     registry: Option<Registry>,
-    /// For each level, where the next log message of a client goes. Of reactor 0.
-    log_slots: [u32; Level::COUNT],
     state: Arc<NodeState>,
 }
 
@@ -268,7 +266,6 @@ impl Api {
             restricted: config.restricted,
             databases: Databases::default(),
             registry: None,
-            log_slots: [0; Level::COUNT],
             state: config.state,
         }
     }

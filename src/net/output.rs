@@ -108,6 +108,11 @@ impl Backlog {
         }
     }
 
+    /// Whether one is noted.
+    pub fn is_owed(&self) -> bool {
+        self.owed.is_some()
+    }
+
     /// Forgets which that is, and answers it.
     pub fn take_owed(&mut self) -> Option<Owed> {
         let (at, request) = self.owed.take()?;

@@ -16,6 +16,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::databases_kept::KeptChange;
+use crate::limits::LOG_ENTRIES_MAX;
 use crate::memory::Memory;
 use crate::op::{NUMBER_MAX, Namespace};
 
@@ -236,6 +237,14 @@ impl Databases {
     }
 }
 
+/// Logs that clients write to: one for each level.
+pub const LOGS: usize = 5;
+
+/// Slots of a log that are kept as used before they are.
+const LOG_SLOTS_AHEAD: u32 = 50;
+
+const _: () = assert!(LOG_ENTRIES_MAX.is_multiple_of(LOG_SLOTS_AHEAD));
+
 /// Decides what becomes of the databases: one for the node, with reactor 0.
 ///
 /// Names are counted against the memory limit, with API keys and apps, since they do not leave by eviction.
@@ -250,6 +259,8 @@ pub struct Registry {
     /// What was kept under less is of databases that are gone.
     pub(super) first: u32,
     discarded: Discarded<btree_map::IntoIter<u32, Arc<str>>>,
+    /// Where each log goes on, and how far that is kept.
+    pub(super) logs: [(u32, u32); LOGS],
     memory: Arc<Memory>,
     reactors: usize,
     /// What is counted for all of them.
@@ -268,6 +279,7 @@ impl Registry {
             raised: 0,
             first: 0,
             discarded: Discarded::default(),
+            logs: [(0, 0); LOGS],
             memory,
             reactors,
             bytes: 0,
@@ -375,6 +387,19 @@ impl Registry {
         }
         self.decided.follow(change);
         self.note(number, change);
+    }
+
+    /// The slot of a log's next message, one after the other and then over again. How far they have gone is kept
+    /// some slots ahead, so that a node that comes back goes on where it was, give or take so many.
+    pub fn next_log_slot(&mut self, log: usize) -> u32 {
+        let (next, kept) = &mut self.logs[log];
+        let slot = *next;
+        *next = (slot + 1) % LOG_ENTRIES_MAX;
+        if slot == *kept {
+            *kept = (slot + LOG_SLOTS_AHEAD) % LOG_ENTRIES_MAX;
+            self.note_logs();
+        }
+        slot
     }
 
     /// Gives back a part of what it no longer needs. To be called once a turn.

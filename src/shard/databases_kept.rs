@@ -3,9 +3,10 @@
 //! | name | what |
 //! |---|---|
 //! | `databases` | the number that is given out next, of which none is ever used again; `raised`, `first` |
+//! | `logs` | the slot at which each log that clients write to goes on |
 //! | `database/PLACE` | the name of the database whose number is this and `raised` |
 //!
-//! Both are JSON objects with `"form":1` in them. A database that is emptied gets another number, so what its
+//! All are JSON objects with `"form":1` in them. A database that is emptied gets another number, so what its
 //! keys had is left out when a journal is replayed, without a record for each. When there are many of them and
 //! all are emptied, `raised` grows; when all are dropped, `first` does, below which no place counts any more: so
 //! no order has more to keep the more databases there are.
@@ -18,12 +19,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::databases::{DatabaseChange, Registry};
+use super::databases::{DatabaseChange, LOGS, Registry};
+use crate::limits::LOG_ENTRIES_MAX;
 use crate::op::NUMBER_MAX;
 
 const FORM: u32 = 1;
 const NUMBERS: &[u8] = b"databases";
 const DATABASE: &str = "database/";
+const KEPT_LOGS: &[u8] = b"logs";
 
 /// A record under its name; `None` when there is none any more.
 pub type KeptChange = (Box<[u8]>, Option<Zeroizing<Vec<u8>>>);
@@ -76,6 +79,13 @@ struct Numbers {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Logs {
+    form: u32,
+    next: [u32; LOGS],
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Database<'a> {
     form: u32,
     #[serde(borrow)]
@@ -104,6 +114,12 @@ impl Registry {
                     return Err(unreadable());
                 }
                 (self.next_number, self.raised, self.first) = (next, raised, first);
+            } else if key.as_bytes() == KEPT_LOGS {
+                let logs: Logs = serde_json::from_slice(value.as_ref()).map_err(|_| unreadable())?;
+                if logs.form != FORM || logs.next.iter().any(|next| *next >= LOG_ENTRIES_MAX) {
+                    return Err(unreadable());
+                }
+                self.logs = logs.next.map(|next| (next, next));
             } else if let Some(place) = key.strip_prefix(DATABASE) {
                 let place: u32 = place.parse().map_err(|_| unreadable())?;
                 let kept: Database<'_> = serde_json::from_slice(value.as_ref()).map_err(|_| unreadable())?;
@@ -153,7 +169,10 @@ impl Registry {
         let records: Vec<KeptChange> = match walk {
             DatabasesWalk::Own => {
                 *walk = DatabasesWalk::Names(0);
-                return vec![(NUMBERS.into(), Some(self.numbers()))];
+                return vec![
+                    (NUMBERS.into(), Some(self.numbers())),
+                    (KEPT_LOGS.into(), Some(self.kept_logs())),
+                ];
             }
             DatabasesWalk::Names(from) => {
                 let names = self.names.range(*from..).take(count);
@@ -192,6 +211,16 @@ impl Registry {
         }
     }
 
+    /// Notes how far the logs have gone.
+    pub(super) fn note_logs(&mut self) {
+        let logs = self.kept_logs();
+        self.changes.iter_mut().for_each(|changes| changes.push((KEPT_LOGS.into(), Some(logs.clone()))));
+    }
+
+    fn kept_logs(&self) -> Zeroizing<Vec<u8>> {
+        json(&Logs { form: FORM, next: self.logs.map(|(_, kept)| kept) })
+    }
+
     /// Notes that those under these places have others, from `first` on.
     pub(super) fn note_renumbered(&mut self, before: &BTreeMap<u32, Arc<str>>, first: u32) {
         let Some(changes) = &mut self.changes else { return };
@@ -224,6 +253,7 @@ mod tests {
     use proptest::prelude::{Just, Strategy, prop, prop_oneof, proptest};
 
     use super::{DatabasesWalk, Registry, Unrestored};
+    use crate::limits::LOG_ENTRIES_MAX;
     use crate::memory::Memory;
     use crate::shard::{DatabaseOrder, Databases};
 
@@ -342,6 +372,25 @@ mod tests {
             assert_eq!(again.all(), node.all());
             assert_eq!(again.registry.next_number, node.registry.next_number);
         }
+    }
+
+    #[test]
+    fn a_log_goes_on_behind_what_it_has_and_comes_round() {
+        let mut node = Node::restored(Records::new()).unwrap();
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..130 {
+            assert!(seen.insert(node.registry.next_log_slot(2)));
+        }
+        assert_eq!(seen.last(), Some(&129));
+        node.keep();
+        let mut again = Node::restored(node.kept.clone()).unwrap();
+        assert_eq!((again.registry.next_log_slot(2), again.registry.next_log_slot(3)), (150, 0));
+        assert_eq!((0..LOG_ENTRIES_MAX).map(|_| again.registry.next_log_slot(2)).last(), Some(150));
+        again.keep();
+        assert_eq!(Node::restored(again.kept.clone()).unwrap().registry.next_log_slot(2), 200);
+        let kept = [("logs", r#"{"form":1,"next":[0,0,0,0,1000]}"#)];
+        let mut registry = Registry::new(Memory::new(64 << 20, 2, true).unwrap(), 2);
+        assert_eq!(registry.restore(kept), Err(Unrestored::Unreadable("logs".into())));
     }
 
     #[test]

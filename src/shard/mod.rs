@@ -32,7 +32,7 @@ pub use crate::doorbell::Doorbell;
 pub use apply::Shard;
 pub use bytes::Bytes;
 pub use comeback::{Comeback, ComebackPart, NotBack};
-pub use databases::{DatabaseChange, DatabaseOrder, Databases, NotChanged, Registry};
+pub use databases::{DatabaseChange, DatabaseOrder, Databases, LOGS, NotChanged, Registry};
 pub use databases_kept::{DatabasesWalk, Unrestored as DatabasesUnrestored};
 pub use job::{Job, Ticket};
 pub use list::{Budget, ListTask};

@@ -57,6 +57,8 @@ pub(super) enum What {
     Ttl,
     Expire(u32),
     Persist,
+    /// See why it cannot be counted.
+    Unfit,
 }
 
 impl What {
@@ -67,7 +69,7 @@ impl What {
 
     /// Whether it changes anything.
     pub fn writes(&self) -> bool {
-        !matches!(self, What::Get(_) | What::Exists | What::Ttl)
+        !matches!(self, What::Get(_) | What::Exists | What::Ttl | What::Unfit)
     }
 }
 

@@ -7,7 +7,6 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::limits::LOG_ENTRIES_MAX;
 use crate::op::Namespace;
 use crate::shard::{DatabaseChange, DatabaseOrder, Health, NotChanged, Refusal, Shard};
 
@@ -154,9 +153,9 @@ impl Api {
     /// are used over and over.
     fn log(&mut self, level: Level, message: &str) -> Done {
         log::log!(target: "lucid::client", level.of_log(), "{message}");
-        let slot = &mut self.log_slots[level as usize];
-        let key = format!("{}_writer-{:05}", level.name(), *slot);
-        *slot = (*slot + 1) % LOG_ENTRIES_MAX;
+        debug_assert!(self.registry.is_some(), "only reactor {REGISTRY_REACTOR} is sent messages");
+        let slot = self.registry.as_mut().map_or(0, |registry| registry.next_log_slot(level as usize));
+        let key = format!("{}_writer-{slot:05}", level.name());
         let mut value = b"{\"time\":".to_vec();
         timestamp::write(&mut value, self.wall_seconds);
         value.extend_from_slice(b",\"message\":");

@@ -22,6 +22,7 @@ use crate::auth::Grants;
 use super::message::Problem;
 use super::routes::Body;
 use super::{Api, Call, GatherCall, Task};
+use crate::shard::LOGS;
 
 /// How loud a client's log message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +39,9 @@ pub enum Level {
     Exception,
 }
 
-impl Level {
-    /// How many there are.
-    pub const COUNT: usize = Level::Exception as usize + 1;
+const _: () = assert!(Level::Exception as usize + 1 == LOGS, "each level has a log");
 
+impl Level {
     /// The database with the messages of this level.
     pub const fn name(self) -> &'static str {
         match self {

@@ -232,7 +232,7 @@ impl Order {
             (What::Delete, _) => Action::Delete { answer_value: false },
             (What::Expire(seconds), _) => Action::Expire { seconds: *seconds },
             (What::Persist, _) => Action::Persist,
-            (What::Get(_) | What::Exists | What::Ttl, _) => Action::Get,
+            (What::Get(_) | What::Exists | What::Ttl | What::Unfit, _) => Action::Get,
         };
         let key = entry.key.as_bytes();
         let hash = self.hasher.hash(namespace, key);
@@ -340,9 +340,22 @@ impl Order {
                 self.first = None;
                 return self.again();
             }
+            (What::Add(_), Outcome::NotNumeric) => return self.look_why_unfit(),
+            (What::Unfit, Outcome::Found(found)) if seal::is_sealed(found.value.bytes()) => {
+                Answer::Refused(Problem::Sealed)
+            }
+            (What::Unfit, _) => Answer::Refused(Problem::NotNumeric),
             (_, refused) => Answer::Refused(kv::refused(refused)),
         };
         self.finish(answer);
+    }
+
+    /// What is no number may be one under a key, of which a counter has none.
+    fn look_why_unfit(&mut self) {
+        if let Some(entry) = &mut self.entry {
+            entry.what = What::Unfit;
+        }
+        self.again();
     }
 
     /// A counter that is not there begins at nothing, as a string, like what `SET` stores.

@@ -6,7 +6,7 @@
 //! time has come. When that never comes, since the disk has failed, the first of the held answers that may not
 //! go says so in place of what it would have said, and is the last.
 
-use super::{Connection, Intake, Life, Stage, State};
+use super::{Answers, Connection, Intake, Life, Stage, State};
 use crate::api::Problem;
 use crate::http::Request;
 use crate::net::core::Core;
@@ -103,6 +103,10 @@ impl Connection {
     /// The node does not wait for its answer any longer.
     #[cold]
     pub fn abandon(&mut self, core: &mut Core, id: u32) {
+        // What has come back goes, though something behind it has not.
+        if self.held == 0 && std::mem::take(&mut self.asked) > 0 && self.answer(core, id) == Life::Over {
+            return;
+        }
         if !self.is_held && self.backlog.is_none() && !self.has_begun {
             // What others do for it may be done, and not kept.
             let Some(slot) = self.queue.as_ref().and_then(|queue| queue.front()) else { return };
@@ -112,8 +116,17 @@ impl Connection {
             let block = self.block.as_deref().unwrap_or_default();
             let at = slot.at as usize;
             let head = block.get(at..at + usize::from(slot.request.head_len)).unwrap_or_default();
-            let mut backlog = core.buffers.backlog();
-            backlog.owe(Some(0), &slot.request, head);
+            let (mut backlog, mut at) = (core.buffers.backlog(), 0);
+            // Behind what was answered, of which something may be owed as well.
+            if let Some(Answers { block, length, unkept }) = self.answers.take() {
+                at = length as usize;
+                backlog = unkept.unwrap_or(backlog);
+                backlog.push_bytes(&block[..at]);
+                core.buffers.give_back(block);
+            }
+            if !backlog.is_owed() {
+                backlog.owe(Some(at), &slot.request, head);
+            }
             self.backlog = Some(backlog);
             self.is_held = true;
         }
