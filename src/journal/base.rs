@@ -34,6 +34,8 @@ pub(super) struct Compaction {
     bytes: u64,
     /// What it took for each byte that the shards had reported.
     ratio: f64,
+    /// The most that they have reported since the newest attempt was begun: it may hold all of that.
+    reported_bytes: u64,
     /// The newest live set that was asked for.
     number: u64,
     /// The generation of the newest attempt.
@@ -98,7 +100,7 @@ impl Compaction {
     /// Nothing is under way; the live set of this generation counts, and takes so many bytes.
     pub(super) fn new(generation: u64, bytes: u64) -> Compaction {
         let state = State::Idle { not_before_ms: 0 };
-        Compaction { bytes, ratio: 1.0, number: 0, generation, syncs: 0, state }
+        Compaction { bytes, ratio: 1.0, reported_bytes: 0, number: 0, generation, syncs: 0, state }
     }
 
     /// A shard begins a live set.
@@ -185,6 +187,8 @@ fn bytes_of(manifest: &Manifest) -> u64 {
 impl Writer {
     /// Begins a compaction if it is time, and brings one on that was begun.
     pub(super) fn compact(&mut self, now: Now) -> io::Result<()> {
+        let reported = self.reported_bytes().unwrap_or(0);
+        self.compaction.reported_bytes = self.compaction.reported_bytes.max(reported);
         match &self.compaction.state {
             State::Idle { not_before_ms } => {
                 if now.unix_ms >= *not_before_ms && self.is_compaction_due() && self.group.is_empty() {
@@ -280,6 +284,7 @@ impl Writer {
             return Ok(());
         }
         self.compaction.generation = generation;
+        self.compaction.reported_bytes = self.reported_bytes().unwrap_or(0);
         let Some(Begun { file, mark, sealer }) = self.begin_part(generation, 0, now)? else { return Ok(()) };
         if !self.rotate()? {
             return Ok(());
@@ -450,7 +455,8 @@ impl Writer {
             let (bytes, number) = (bytes_of(&self.manifest), self.compaction.number);
             self.compaction.bytes = bytes;
             // Of a few bytes most is the head of the file.
-            if let Some(reported) = self.reported_bytes().filter(|bytes| *bytes > self.stale_bytes_max()) {
+            let reported = self.compaction.reported_bytes;
+            if reported > self.stale_bytes_max() {
                 self.compaction.set_ratio(bytes as f64 / reported as f64);
             }
             self.sources.iter().for_each(|source| source.keep_base(number));
@@ -461,7 +467,8 @@ impl Writer {
     /// Gives an attempt up, because the disk is full. What it has written is removed.
     pub(super) fn abort_base(&mut self, now: Now) {
         // There was room for as much as was expected.
-        if self.compaction.new_bytes() > self.live_bytes() {
+        if self.compaction.new_bytes() as f64 > self.compaction.reported_bytes as f64 * self.compaction.ratio
+        {
             self.compaction.set_ratio(self.compaction.ratio * 1.5);
         }
         let idle = State::Idle { not_before_ms: now.unix_ms + RETRY_MS };
