@@ -17,7 +17,7 @@ use super::chore::Chore;
 use super::disk::{DiskFile, is_full, write_all};
 use super::files::{Begun, begin};
 use super::manifest::{Manifest, Part, base_name, log_name};
-use super::record::array;
+use super::record::{array, is_of_node};
 use super::room::Next;
 use super::segment::{FILE_HEAD_BYTES, Group, Kind};
 use super::tap::{Health, RING_BYTES, Source, VALUE_BYTES_IN_FLIGHT};
@@ -36,6 +36,10 @@ pub(super) struct Compaction {
     ratio: f64,
     /// The most that they have reported since the newest attempt was begun: it may hold all of that.
     reported_bytes: u64,
+    /// What it took beside that: what the node keeps of itself, of which no shard reports anything.
+    beside: u64,
+    /// Bytes of that in the newest attempt.
+    node_bytes: u64,
     /// The newest live set that was asked for.
     number: u64,
     /// The generation of the newest attempt.
@@ -62,8 +66,9 @@ enum State {
     },
 }
 
-/// What a live set takes for each byte that the shards report is between these.
-const RATIOS: RangeInclusive<f64> = 0.5..=2.0;
+/// What a live set takes for each byte that the shards report is between these. Short values under long content
+/// types take the most.
+const RATIOS: RangeInclusive<f64> = 0.5..=16.0;
 
 /// This part of a segment may be left of a live set when all of it is gone.
 const STALE_PARTS_OF_SEGMENT: u64 = 64;
@@ -100,7 +105,18 @@ impl Compaction {
     /// Nothing is under way; the live set of this generation counts, and takes so many bytes.
     pub(super) fn new(generation: u64, bytes: u64) -> Compaction {
         let state = State::Idle { not_before_ms: 0 };
-        Compaction { bytes, ratio: 1.0, reported_bytes: 0, number: 0, generation, syncs: 0, state }
+        let (ratio, reported_bytes, beside, node_bytes) = (1.0, 0, 0, 0);
+        Compaction {
+            bytes,
+            ratio,
+            reported_bytes,
+            beside,
+            node_bytes,
+            number: 0,
+            generation,
+            syncs: 0,
+            state,
+        }
     }
 
     /// A shard begins a live set.
@@ -114,11 +130,14 @@ impl Compaction {
         }
     }
 
-    /// Where a shard's live set goes now, if anywhere.
+    /// Where this part of a shard's live set goes, if anywhere.
     #[inline]
-    pub(super) fn group(&mut self, shard: usize) -> Option<&mut Group> {
+    pub(super) fn group(&mut self, shard: usize, record: &[u8]) -> Option<&mut Group> {
         match &mut self.state {
             State::Gathering(gathering) if gathering.shards[shard] == Shard::Begun => {
+                if is_of_node(record) {
+                    self.node_bytes += record.len() as u64;
+                }
                 Some(&mut gathering.group)
             }
             _ => None,
@@ -153,6 +172,16 @@ impl Compaction {
             State::Idle { not_before_ms } if not_before_ms > now.unix_ms => Some(not_before_ms),
             _ => None,
         }
+    }
+
+    /// There is a live set of so many bytes: what that tells of the next. Of so few that the heads of files are
+    /// most of them it tells nothing for each byte that was reported.
+    fn learn(&mut self, bytes: u64, few: u64) {
+        self.bytes = bytes;
+        if self.reported_bytes > few {
+            self.set_ratio(bytes.saturating_sub(self.node_bytes) as f64 / self.reported_bytes as f64);
+        }
+        self.beside = bytes.saturating_sub((self.reported_bytes as f64 * self.ratio) as u64);
     }
 
     fn set_ratio(&mut self, ratio: f64) {
@@ -228,7 +257,7 @@ impl Writer {
     fn live_bytes(&self) -> u64 {
         match self.reported_bytes() {
             None => self.compaction.bytes,
-            Some(bytes) => (bytes as f64 * self.compaction.ratio) as u64,
+            Some(bytes) => (bytes as f64 * self.compaction.ratio) as u64 + self.compaction.beside,
         }
     }
 
@@ -290,6 +319,7 @@ impl Writer {
             return Ok(());
         }
         self.compaction.number += 1;
+        self.compaction.node_bytes = 0;
         self.compaction.state = State::Gathering(Box::new(Gathering {
             generation,
             log_first: self.log.number,
@@ -453,12 +483,8 @@ impl Writer {
             self.older.retain(|(number, _)| *number >= manifest.log_first);
             self.manifest = *manifest;
             let (bytes, number) = (bytes_of(&self.manifest), self.compaction.number);
-            self.compaction.bytes = bytes;
-            // Of a few bytes most is the head of the file.
-            let reported = self.compaction.reported_bytes;
-            if reported > self.stale_bytes_max() {
-                self.compaction.set_ratio(bytes as f64 / reported as f64);
-            }
+            let few = self.stale_bytes_max();
+            self.compaction.learn(bytes, few);
             self.sources.iter().for_each(|source| source.keep_base(number));
         }
         Ok(())
@@ -467,8 +493,8 @@ impl Writer {
     /// Gives an attempt up, because the disk is full. What it has written is removed.
     pub(super) fn abort_base(&mut self, now: Now) {
         // There was room for as much as was expected.
-        if self.compaction.new_bytes() as f64 > self.compaction.reported_bytes as f64 * self.compaction.ratio
-        {
+        let Compaction { reported_bytes, ratio, beside, .. } = self.compaction;
+        if self.compaction.new_bytes() > (reported_bytes as f64 * ratio) as u64 + beside {
             self.compaction.set_ratio(self.compaction.ratio * 1.5);
         }
         let idle = State::Idle { not_before_ms: now.unix_ms + RETRY_MS };

@@ -354,6 +354,12 @@ impl NodeRecord {
     }
 }
 
+/// Whether an encoded record that this process has made is of what the node keeps of itself.
+#[inline]
+pub(super) fn is_of_node(encoded: &[u8]) -> bool {
+    encoded.first() == Some(&NODE)
+}
+
 /// The highest version or fencing token in an encoded record that this process has made, or 0.
 pub(super) fn version_max(encoded: &[u8]) -> u64 {
     let [_, present, rest @ ..] = encoded else { return 0 };

@@ -272,7 +272,7 @@ impl Writer {
                         }
                     }
                     Frame::BaseBegins => compaction.begins(at, body),
-                    Frame::Base | Frame::BaseWithValue => match compaction.group(at) {
+                    Frame::Base | Frame::BaseWithValue => match compaction.group(at, body) {
                         None => {}
                         Some(_) if is_alone => {
                             *alone = Some(Alone { head: body.to_vec(), value, of: Of::Base });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::chore::Chore;
 use super::folder::{Folder, JournalConfig, Sync};
-use super::record::Record;
+use super::record::{NodeRecord, Record};
 use super::segment::FILE_HEAD_BYTES;
 use super::simulated_disk::{Crash, SimulatedDisk};
 use super::tap::{Health, RING_BYTES, Tap, connect};
@@ -109,6 +109,10 @@ struct Bench {
     begun: u64,
     segment_bytes: u64,
     used_max: u64,
+    /// What the node keeps of itself.
+    node: NodeRecord,
+    /// The live set takes so many times what is reported of it.
+    times: u64,
 }
 
 impl Bench {
@@ -119,7 +123,20 @@ impl Bench {
         let (mut taps, writer) = start(&disk, &config, 1);
         let tap = taps.pop().expect("one");
         let (now_ms, live) = (NOW.unix_ms, BTreeMap::new());
-        Bench { disk, tap, writer, now_ms, live, walk: None, begun: 0, segment_bytes, used_max: 0 }
+        let (node, times) = (NodeRecord::default(), 1);
+        Bench {
+            disk,
+            tap,
+            writer,
+            now_ms,
+            live,
+            walk: None,
+            begun: 0,
+            segment_bytes,
+            used_max: 0,
+            node,
+            times,
+        }
     }
 
     fn health(&self) -> Health {
@@ -146,6 +163,9 @@ impl Bench {
         if self.tap.base_wanted() > self.begun {
             self.begun = self.tap.begin_base();
             self.walk = Some(self.live.keys().copied().collect());
+            if !self.node.is_empty() {
+                self.tap.append_base(&self.node.record());
+            }
         }
         while let Some(walk) = &mut self.walk
             && self.tap.has_room(RING_BYTES / 2)
@@ -162,7 +182,7 @@ impl Bench {
                 }
             }
         }
-        self.tap.report_live_bytes(self.live_bytes());
+        self.tap.report_live_bytes(self.live_bytes() / self.times);
         self.tap.flush();
         let now = Now::from_unix_ms(self.now_ms);
         let again = self.writer.step(now).again;
@@ -315,4 +335,48 @@ fn a_shard_that_came_back_with_less_is_written_down_anew() {
     bench.tap.ask_base();
     bench.rest();
     assert_eq!((bench.tap.base_wanted(), bench.tap.base_kept()), (1, 1), "one, and no more");
+}
+
+#[test]
+fn a_live_set_that_takes_far_more_than_was_reported_is_written_down_once() {
+    let mut bench = Bench::start(1 << 20, u64::MAX);
+    bench.times = 7;
+    let value = Large::copy_of(&[7; 40_000]);
+    let fill = |bench: &mut Bench| {
+        for key in 0..100 {
+            bench.put(key, &value);
+            bench.turn();
+        }
+        bench.rest();
+    };
+    fill(&mut bench);
+    let written = bench.tap.base_kept();
+    bench.rest();
+    assert_eq!((bench.tap.base_wanted(), bench.tap.base_kept()), (written, written));
+    // Nor is anything left of it when it is gone.
+    (0..100).for_each(|key| bench.remove(key));
+    bench.rest();
+    assert!(bench.disk.used() <= bench.bound(), "{}", bench.disk.used());
+}
+
+#[test]
+fn what_the_node_keeps_of_itself_is_written_down_once_and_tells_nothing_of_what_entries_take() {
+    let mut bench = Bench::start(1 << 20, u64::MAX);
+    bench.node = NodeRecord::of(&[(b"name", Some(vec![7; 100_000]))]);
+    bench.tap.append(&bench.node.record());
+    let value = Large::copy_of(&[7; 20_000]);
+    bench.put(0, &value);
+    bench.tap.ask_base();
+    bench.rest();
+    assert_eq!((bench.tap.base_wanted(), bench.tap.base_kept()), (1, 1));
+    // Five times as many bytes for each that is reported would be taken for a live set of 20 MB.
+    (0..200).for_each(|key| bench.put(key, &value));
+    for turn in 0..2_000 {
+        if !bench.tap.is_congested() {
+            bench.put(turn % 200, &value);
+        }
+        bench.turn();
+        let bound = bench.bound() + 3 * 100_000;
+        assert!(bench.used_max <= bound, "turn {turn}: {} over {bound}", bench.used_max);
+    }
 }
