@@ -46,8 +46,9 @@ struct Simulation {
     disk: SimulatedDisk,
     /// What the folder is judged by.
     past: Past,
-    /// The latest time that any life has seen.
+    /// The latest time that any life has seen, and one before which something was told that may be lost.
     latest_ms: u64,
+    floor_ms: u64,
     /// The disk holds durably what it held when the node started last.
     is_durable: bool,
     /// The node has as much room as it had.
@@ -83,7 +84,8 @@ fn run(seed: u64) -> Found {
         follows: Vec::new(),
     };
     let latest_ms = world.now_ms;
-    let mut simulation = Simulation { world, disk, past, latest_ms, is_durable: true, has_room: true };
+    let mut simulation =
+        Simulation { world, disk, past, latest_ms, floor_ms: 0, is_durable: true, has_room: true };
     for _ in 0..lives {
         simulation.live(false)?;
         simulation.between();
@@ -131,10 +133,13 @@ impl Simulation {
         // A clock that steps back is put up with where nothing that was told can be lost.
         let loses_nothing = self.past.end == End::Closed || self.past.sync == Sync::Always;
         *now_ms = match random.below(8) {
-            0 if loses_nothing => *now_ms - random.below(200),
+            0 if loses_nothing => (*now_ms - random.below(200)).max(self.floor_ms),
             1 => latest_ms + random.below(10_000),
             _ => latest_ms + 2 + random.below(100),
         };
+        if !loses_nothing {
+            self.floor_ms = *now_ms;
+        }
         self.has_room &= plan.change(random);
     }
 
