@@ -4,8 +4,12 @@
 //! written. Spaces that nobody names any more stay away. When everything is back the clock goes on above
 //! every version there is, and the shard's journal is attached: never before, or what comes back would be
 //! written down once more.
+//!
+//! While a live set and the changes behind its beginning are replayed a shard may hold more than it ever did. A
+//! key that finds no room then makes way, unless a record of all of it comes later and finds room. Those that
+//! are missed in the end are looked for again, from the first record on, as long as that makes them fewer.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -48,17 +52,18 @@ pub struct ComebackPart {
     me: usize,
     tap: Option<Tap>,
     replay: Replay,
-    /// Keys that found no room while everything was read for the first time.
-    missed: HashSet<u64>,
-    is_second: bool,
+    /// Keys that have found no room so far, this time.
+    missed: HashMap<u64, RestoreError>,
+    /// Those of the time before, which are all that is looked for now.
+    wanted: Option<HashMap<u64, RestoreError>>,
     left_out: u64,
 }
 
 impl Comeback {
     /// The part of a shard, whose journal is attached behind it, if it has one.
     pub fn part(&self, me: usize, tap: Option<Tap>) -> ComebackPart {
-        let (replay, missed) = (self.replay.clone(), HashSet::new());
-        ComebackPart { of: self.clone(), me, tap, replay, missed, is_second: false, left_out: 0 }
+        let (replay, missed) = (self.replay.clone(), HashMap::new());
+        ComebackPart { of: self.clone(), me, tap, replay, missed, wanted: None, left_out: 0 }
     }
 }
 
@@ -68,7 +73,7 @@ impl ComebackPart {
     /// # Errors
     /// When the records cannot be read, or something that has to fit does not.
     pub fn go_on(&mut self, shard: &mut Shard, bytes: u64, now: Now) -> Result<bool, NotBack> {
-        let ComebackPart { of, me, replay, missed, is_second, left_out, .. } = self;
+        let ComebackPart { of, me, replay, missed, wanted, left_out, .. } = self;
         let mut refused = None;
         let slice = replay.next_slice(bytes, |record| {
             let Some((namespace, key)) = place(&record) else { return };
@@ -76,17 +81,22 @@ impl ComebackPart {
                 return;
             }
             let hash = of.hasher.hash(namespace, key);
-            if KeyHasher::owner(hash, of.shards) != *me || *is_second && !missed.contains(&hash) {
+            let is_wanted = wanted.as_ref().is_none_or(|wanted| wanted.contains_key(&hash));
+            if KeyHasher::owner(hash, of.shards) != *me || !is_wanted {
                 return;
             }
             match shard.restore(&record, now) {
-                Ok(()) => {}
+                Ok(()) => {
+                    let is_whole =
+                        matches!(record, Record::Put(_) | Record::PutList(_) | Record::Remove { .. });
+                    if is_whole && !missed.is_empty() {
+                        missed.remove(&hash);
+                    }
+                }
                 // A cache that has become smaller keeps what fits.
                 Err(_) if !of.must_fit => *left_out += 1,
-                // While a live set and the changes behind its beginning are replayed, a shard may hold
-                // more than it ever did. What finds no room then is looked for again at the end.
-                Err(RestoreError::Full { .. }) if !*is_second => {
-                    missed.insert(hash);
+                Err(why @ RestoreError::Full { .. }) => {
+                    missed.insert(hash, why);
                     refused = shard.restore(&Record::Remove { namespace, key }, now).err();
                 }
                 Err(why) => refused = Some(why),
@@ -96,8 +106,14 @@ impl ComebackPart {
         if let Some(why) = refused {
             return Err(NotBack::Unrestored(why));
         }
-        if is_done && !self.is_second && !self.missed.is_empty() && !is_planted(Fault::NoSecondPass) {
-            self.is_second = true;
+        if is_done
+            && let Some(why) = self.missed.values().next().copied()
+            && !is_planted(Fault::NoSecondPass)
+        {
+            if self.wanted.as_ref().is_some_and(|wanted| self.missed.len() >= wanted.len()) {
+                return Err(NotBack::Unrestored(why));
+            }
+            self.wanted = Some(std::mem::take(&mut self.missed));
             self.replay = self.of.replay.clone();
             return Ok(false);
         }
@@ -108,10 +124,10 @@ impl ComebackPart {
         Ok(is_done)
     }
 
-    /// Bytes of the records that were read. Those that are read a second time do not count again.
+    /// Bytes of the records that were read. Those that are read again do not count again.
     pub fn read_bytes(&self) -> u64 {
         let (done, total) = self.replay.progress();
-        if self.is_second { total } else { done }
+        if self.wanted.is_some() { total } else { done }
     }
 
     /// Records that found no room and did not have to.
@@ -158,3 +174,101 @@ impl fmt::Display for NotBack {
 }
 
 impl std::error::Error for NotBack {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Comeback, NotBack, RestoreError};
+    use crate::clock::{Now, Version};
+    use crate::doorbell::Doorbell;
+    use crate::etag::Tags;
+    use crate::journal::{
+        JournalConfig, Put, Random, Record, SimulatedDisk, SteppedWriter, Sync, connect, open_on,
+    };
+    use crate::op::{CONTENT_TYPE_DEFAULT, Encoding, KeyHasher, Namespace, Payload};
+    use crate::shard::Shard;
+    use crate::store::{ListKey, STORE_BYTES_MIN, Store, StoreConfig, Walked, WhenFull};
+
+    const NOW: Now = Now::from_unix_ms(1_700_000_000_000);
+
+    fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Record<'a> {
+        Record::Put(Put {
+            namespace: Namespace::KV,
+            key,
+            version: Version(1),
+            expires_ms: None,
+            lock: None,
+            content_type: CONTENT_TYPE_DEFAULT,
+            encoding: Encoding::Identity,
+            value: Payload::Bytes(value),
+        })
+    }
+
+    /// A shard with what these records say, as a folder has them.
+    fn brought_back(records: &[Record<'_>]) -> Result<(Shard, KeyHasher), NotBack> {
+        let (disk, config) = (SimulatedDisk::new(1), JournalConfig::new(Sync::Never));
+        let opened = open_on(&disk, &config).expect("a new folder");
+        let bell = Arc::new(Doorbell::new(Box::new(|| {})));
+        let (mut tap, source) = connect(bell.clone());
+        let wakers: Arc<[Doorbell]> = [Doorbell::new(Box::new(|| {}))].into();
+        let mut writer = SteppedWriter::start(opened, &disk, vec![source], wakers, bell).expect("it starts");
+        let mut random = Random(1);
+        for record in records {
+            tap.append(record);
+            while tap.is_congested() {
+                writer.turn(&mut random, NOW);
+                tap.flush();
+            }
+        }
+        writer.close(&mut random, NOW).expect("a good end");
+        let opened = open_on(&disk, &config).expect("a good folder");
+        let hasher = KeyHasher::random();
+        let comeback = Comeback {
+            replay: opened.replay(),
+            hasher: hasher.clone(),
+            shards: 1,
+            spaces: Arc::new([Namespace::KV].into()),
+            version_max: opened.version_max(),
+            must_fit: true,
+        };
+        let memory_bytes = 2 * STORE_BYTES_MIN;
+        let value_bytes_max = memory_bytes as usize / 4;
+        let store = StoreConfig { memory_bytes, value_bytes_max, when_full: WhenFull::Reject };
+        let mut shard = Shard::new(Store::new(store, hasher.clone()).expect("memory"), Tags::new(1));
+        let mut part = comeback.part(0, None);
+        while !part.go_on(&mut shard, 100_000, NOW)? {}
+        Ok((shard, hasher))
+    }
+
+    fn length_of(shard: &Shard, hasher: &KeyHasher, key: &[u8]) -> Option<usize> {
+        let at = ListKey { namespace: Namespace::KV, key, hash: hasher.hash(Namespace::KV, key) };
+        match shard.store.peek(&at, NOW)?.kept {
+            Walked::Value(view) => Some(view.value.bytes().len()),
+            Walked::List(_) => None,
+        }
+    }
+
+    #[test]
+    fn what_once_took_the_room_that_others_have_now_comes_back_as_it_was_last() {
+        let others: Vec<Vec<u8>> = (0..200_u32).map(|number| number.to_le_bytes().to_vec()).collect();
+        let (short, long) = (vec![7; 100], vec![8; 1 << 20]);
+        let value = vec![9; 10_000];
+        // The live set of a store that is half full, then changes that were made while it was written down: what
+        // is there when it has come to the key, and what was there when it was begun.
+        let mut records = vec![put(b"key", &short)];
+        records.extend(others.iter().map(|key| put(key, &value)));
+        let rest: Vec<Vec<u8>> = (0..100_u32).map(|number| format!("rest {number}").into_bytes()).collect();
+        records.extend(rest.iter().map(|key| put(key, &value)));
+        records.extend([put(b"key", &long), put(b"key", &short)]);
+        let (shard, hasher) = brought_back(&records).expect("what is kept in the end fits");
+        assert_eq!(length_of(&shard, &hasher, b"key"), Some(short.len()));
+        for key in others.iter().chain(&rest) {
+            assert_eq!(length_of(&shard, &hasher, key), Some(value.len()));
+        }
+        // What is too much in the end is.
+        records.push(put(b"key", &long));
+        let refused = brought_back(&records).map(|_| ());
+        assert!(matches!(refused, Err(NotBack::Unrestored(RestoreError::Full { .. }))), "{refused:?}");
+    }
+}
