@@ -460,7 +460,7 @@ impl Source {
     }
 
     /// Whether the shard asks for a live set.
-    pub(super) fn asks_base(&self) -> bool {
+    pub(crate) fn asks_base(&self) -> bool {
         self.marks.up.asks_base.load(Ordering::Acquire)
     }
 

@@ -93,8 +93,11 @@ impl ComebackPart {
                         missed.remove(&hash);
                     }
                 }
-                // A cache that has become smaller keeps what fits.
-                Err(_) if !of.must_fit => *left_out += 1,
+                // A cache that has become smaller keeps what fits, and nothing that no longer counts.
+                Err(_) if !of.must_fit => {
+                    *left_out += 1;
+                    refused = shard.restore(&Record::Remove { namespace, key }, now).err();
+                }
                 Err(why @ RestoreError::Full { .. }) => {
                     missed.insert(hash, why);
                     refused = shard.restore(&Record::Remove { namespace, key }, now).err();
@@ -119,7 +122,12 @@ impl ComebackPart {
         }
         if is_done {
             shard.raise_clock(self.of.version_max);
-            self.tap.take().into_iter().for_each(|tap| shard.attach(tap));
+            if let Some(tap) = self.tap.take() {
+                shard.attach(tap);
+                if self.left_out > 0 {
+                    shard.ask_base();
+                }
+            }
         }
         Ok(is_done)
     }
@@ -184,7 +192,7 @@ mod tests {
     use crate::doorbell::Doorbell;
     use crate::etag::Tags;
     use crate::journal::{
-        JournalConfig, Put, Random, Record, SimulatedDisk, SteppedWriter, Sync, connect, open_on,
+        JournalConfig, Put, Random, Record, SimulatedDisk, Source, SteppedWriter, Sync, connect, open_on,
     };
     use crate::op::{CONTENT_TYPE_DEFAULT, Encoding, KeyHasher, Namespace, Payload};
     use crate::shard::Shard;
@@ -206,7 +214,10 @@ mod tests {
     }
 
     /// A shard with what these records say, as a folder has them.
-    fn brought_back(records: &[Record<'_>]) -> Result<(Shard, KeyHasher), NotBack> {
+    fn brought_back(
+        records: &[Record<'_>],
+        when_full: WhenFull,
+    ) -> Result<(Shard, KeyHasher, Source), NotBack> {
         let (disk, config) = (SimulatedDisk::new(1), JournalConfig::new(Sync::Never));
         let opened = open_on(&disk, &config).expect("a new folder");
         let bell = Arc::new(Doorbell::new(Box::new(|| {})));
@@ -230,15 +241,16 @@ mod tests {
             shards: 1,
             spaces: Arc::new([Namespace::KV].into()),
             version_max: opened.version_max(),
-            must_fit: true,
+            must_fit: when_full == WhenFull::Reject,
         };
         let memory_bytes = 2 * STORE_BYTES_MIN;
         let value_bytes_max = memory_bytes as usize / 4;
-        let store = StoreConfig { memory_bytes, value_bytes_max, when_full: WhenFull::Reject };
+        let store = StoreConfig { memory_bytes, value_bytes_max, when_full };
         let mut shard = Shard::new(Store::new(store, hasher.clone()).expect("memory"), Tags::new(1));
-        let mut part = comeback.part(0, None);
+        let (tap, source) = connect(Arc::new(Doorbell::new(Box::new(|| {}))));
+        let mut part = comeback.part(0, Some(tap));
         while !part.go_on(&mut shard, 100_000, NOW)? {}
-        Ok((shard, hasher))
+        Ok((shard, hasher, source))
     }
 
     fn length_of(shard: &Shard, hasher: &KeyHasher, key: &[u8]) -> Option<usize> {
@@ -261,14 +273,27 @@ mod tests {
         let rest: Vec<Vec<u8>> = (0..100_u32).map(|number| format!("rest {number}").into_bytes()).collect();
         records.extend(rest.iter().map(|key| put(key, &value)));
         records.extend([put(b"key", &long), put(b"key", &short)]);
-        let (shard, hasher) = brought_back(&records).expect("what is kept in the end fits");
+        let (shard, hasher, source) =
+            brought_back(&records, WhenFull::Reject).expect("what is kept in the end fits");
+        assert!(!source.asks_base());
         assert_eq!(length_of(&shard, &hasher, b"key"), Some(short.len()));
         for key in others.iter().chain(&rest) {
             assert_eq!(length_of(&shard, &hasher, key), Some(value.len()));
         }
         // What is too much in the end is.
         records.push(put(b"key", &long));
-        let refused = brought_back(&records).map(|_| ());
+        let refused = brought_back(&records, WhenFull::Reject).map(|_| ());
         assert!(matches!(refused, Err(NotBack::Unrestored(RestoreError::Full { .. }))), "{refused:?}");
+    }
+
+    #[test]
+    fn what_no_longer_fits_does_not_come_back_as_it_was_before() {
+        let huge = vec![8; 3 * STORE_BYTES_MIN as usize];
+        // The others have made way for it in vain, and are not asked for here.
+        let records = [put(b"key", b"before"), put(b"key", &huge), put(b"other", b"here")];
+        let (shard, hasher, source) = brought_back(&records, WhenFull::Evict).expect("a part of it");
+        assert_eq!(length_of(&shard, &hasher, b"key"), None);
+        assert_eq!(length_of(&shard, &hasher, b"other"), Some(4));
+        assert!(source.asks_base(), "what was left out is still kept");
     }
 }

@@ -97,12 +97,7 @@ fn last_write_of(hash: u64) -> usize {
 impl Shard {
     /// Has all outcomes from now on handed to a journal. To be called when everything that was kept is back.
     pub fn attach(&mut self, tap: Tap) {
-        let mut tap = tap;
-        // What was evicted while it was brought back is still kept.
-        let lags = self.store.stats().evictions > 0;
-        if lags {
-            tap.ask_base();
-        }
+        let has_evicted = self.store.stats().evictions > 0;
         self.store.note_evictions();
         let last_writes = Box::new([0; LAST_WRITES]);
         self.durable = Some(Box::new(Durable {
@@ -112,10 +107,22 @@ impl Shard {
             base_noticed: 0,
             base: None,
             editing: Vec::new(),
-            lags,
+            lags: false,
             #[cfg(test)]
             told: Vec::new(),
         }));
+        // What was evicted while it was brought back is still kept.
+        if has_evicted {
+            self.ask_base();
+        }
+    }
+
+    /// Has the journal write the live set down: what is kept has keys that the shard has not.
+    pub(super) fn ask_base(&mut self) {
+        if let Some(durable) = &mut self.durable {
+            durable.lags = true;
+            durable.tap.ask_base();
+        }
     }
 
     /// Whether it has a journal.

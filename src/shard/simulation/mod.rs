@@ -53,6 +53,8 @@ struct Simulation {
     is_durable: bool,
     /// The node has as much room as it had.
     has_room: bool,
+    /// Keys that made way in lives that ended before all was back: of reactors that had theirs.
+    made_way: u64,
 }
 
 /// How a node comes to its end.
@@ -84,8 +86,16 @@ fn run(seed: u64) -> Found {
         follows: Vec::new(),
     };
     let latest_ms = world.now_ms;
-    let mut simulation =
-        Simulation { world, disk, past, latest_ms, floor_ms: 0, is_durable: true, has_room: true };
+    let mut simulation = Simulation {
+        world,
+        disk,
+        past,
+        latest_ms,
+        floor_ms: 0,
+        is_durable: true,
+        has_room: true,
+        made_way: 0,
+    };
     for _ in 0..lives {
         simulation.live(false)?;
         simulation.between();
@@ -150,7 +160,7 @@ impl Simulation {
             self.latest_ms = self.latest_ms.max(self.world.now_ms);
             match life {
                 Life::Lived(past) => {
-                    (self.past, self.has_room) = (past, true);
+                    (self.past, self.has_room, self.made_way) = (past, true, 0);
                     return Ok(());
                 }
                 Life::NotBegun => self.crash(),
@@ -199,10 +209,12 @@ impl Simulation {
         let mut node = Node::new(writer, thread, bell, reactors, wakers);
         while !node.is_serving() {
             if self.disk.is_taken_away() {
+                self.made_way += node.evictions();
                 return Ok(Life::NotBegun);
             }
             node.event(&mut self.world, true)?;
             if let Some(why) = node.take_unfit() {
+                self.made_way += node.evictions();
                 return self.unfit(why);
             }
         }
@@ -308,7 +320,7 @@ impl Simulation {
         for space in &self.world.spaces {
             found.insert((Namespace::NODE, space.name()), Rc::new(State::Node));
         }
-        let evictions = node.reactors.iter().map(|reactor| reactor.shard.stats().evictions).sum();
+        let evictions = self.made_way + node.evictions();
         let latest = Now::from_unix_ms(self.latest_ms.max(self.world.now_ms));
         self.past.judge(&Back { found: &found, spaces, evictions, now, latest })
     }

@@ -63,6 +63,11 @@ impl Node {
         self.reactors.iter_mut().find_map(|reactor| reactor.unfit.take())
     }
 
+    /// Keys that have made way.
+    pub(super) fn evictions(&self) -> u64 {
+        self.reactors.iter().map(|reactor| reactor.shard.stats().evictions).sum()
+    }
+
     pub(super) fn histories(&mut self) -> Vec<History> {
         self.reactors.iter_mut().map(|reactor| std::mem::take(&mut reactor.history)).collect()
     }
