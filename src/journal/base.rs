@@ -34,7 +34,7 @@ pub(super) struct Compaction {
     bytes: u64,
     /// What it took for each byte that the shards had reported.
     ratio: f64,
-    /// The most that they have reported since the newest attempt was begun: it may hold all of that.
+    /// What they had reported when the newest attempt was begun.
     reported_bytes: u64,
     /// What it took beside that: what the node keeps of itself, of which no shard reports anything.
     beside: u64,
@@ -174,14 +174,17 @@ impl Compaction {
         }
     }
 
-    /// There is a live set of so many bytes: what that tells of the next. Of so few that the heads of files are
-    /// most of them it tells nothing for each byte that was reported.
-    fn learn(&mut self, bytes: u64, few: u64) {
+    /// There is a live set of so many bytes: what that tells of the next. In it is at most what was live when it was
+    /// begun, and what was written to the log since. If that may be most of it, or all of it is little, it tells
+    /// nothing of what an entry takes.
+    fn learn(&mut self, bytes: u64, written: u64, few: u64) {
         self.bytes = bytes;
-        if self.reported_bytes > few {
-            self.set_ratio(bytes.saturating_sub(self.node_bytes) as f64 / self.reported_bytes as f64);
+        let settled = bytes.saturating_sub(written);
+        if self.reported_bytes > few && settled >= bytes / 2 {
+            self.set_ratio(settled.saturating_sub(self.node_bytes) as f64 / self.reported_bytes as f64);
         }
-        self.beside = bytes.saturating_sub((self.reported_bytes as f64 * self.ratio) as u64);
+        let of_entries = (self.reported_bytes as f64 * self.ratio) as u64;
+        self.beside = self.node_bytes.max(settled.saturating_sub(of_entries));
     }
 
     fn set_ratio(&mut self, ratio: f64) {
@@ -216,8 +219,6 @@ fn bytes_of(manifest: &Manifest) -> u64 {
 impl Writer {
     /// Begins a compaction if it is time, and brings one on that was begun.
     pub(super) fn compact(&mut self, now: Now) -> io::Result<()> {
-        let reported = self.reported_bytes().unwrap_or(0);
-        self.compaction.reported_bytes = self.compaction.reported_bytes.max(reported);
         match &self.compaction.state {
             State::Idle { not_before_ms } => {
                 if now.unix_ms >= *not_before_ms && self.is_compaction_due() && self.group.is_empty() {
@@ -271,6 +272,10 @@ impl Writer {
     }
 
     fn is_compaction_due(&self) -> bool {
+        // Until all is brought back nobody knows what is live.
+        if self.reported_bytes().is_none() {
+            return false;
+        }
         let (base, log, live) = (self.compaction.bytes, self.log_bytes(), self.live_bytes());
         // On a full disk a little more room is worth it.
         let (share, segments) = if self.health == Health::Good { (2, 2) } else { (8, 4) };
@@ -484,7 +489,7 @@ impl Writer {
             self.manifest = *manifest;
             let (bytes, number) = (bytes_of(&self.manifest), self.compaction.number);
             let few = self.stale_bytes_max();
-            self.compaction.learn(bytes, few);
+            self.compaction.learn(bytes, self.log_bytes(), few);
             self.sources.iter().for_each(|source| source.keep_base(number));
         }
         Ok(())
@@ -494,7 +499,8 @@ impl Writer {
     pub(super) fn abort_base(&mut self, now: Now) {
         // There was room for as much as was expected.
         let Compaction { reported_bytes, ratio, beside, .. } = self.compaction;
-        if self.compaction.new_bytes() > (reported_bytes as f64 * ratio) as u64 + beside {
+        let written = self.log_bytes();
+        if self.compaction.new_bytes() > (reported_bytes as f64 * ratio) as u64 + beside + written {
             self.compaction.set_ratio(self.compaction.ratio * 1.5);
         }
         let idle = State::Idle { not_before_ms: now.unix_ms + RETRY_MS };

@@ -49,6 +49,7 @@ impl Node {
     }
 
     fn turn(&mut self) {
+        self.tap.report_live_bytes(LIVE_BYTES);
         self.tap.flush();
         for _ in 0..10 {
             let now = Now::from_unix_ms(self.now_ms);
@@ -79,6 +80,9 @@ impl Node {
 fn open(disk: &SimulatedDisk, key: Option<&str>) -> Result<Model, OpenError> {
     Folder::open_on(Arc::new(disk.clone()), &config(key)).map(|opened| replayed(&opened))
 }
+
+/// What is live, about.
+const LIVE_BYTES: u64 = 3_000;
 
 /// A folder with a live set, two segments and more, ended by a crash that loses nothing; what it holds, and
 /// the segment that was written last.
