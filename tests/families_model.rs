@@ -327,7 +327,10 @@ impl Databases {
             let database = self.0.entry(name.to_owned()).or_default();
             let begin = || Kept { text: "\"0\"".into(), secret: None, ttl: None };
             let kept = database.entry(key.to_owned()).or_insert_with(begin);
-            let number = kept.text.trim_matches('"').parse::<i64>().ok().filter(|_| kept.secret.is_none());
+            if kept.secret.is_some() {
+                return (Expected::Status(403), None);
+            }
+            let number = kept.text.trim_matches('"').parse::<i64>().ok();
             let Some(number) = number else { return (Expected::Status(400), None) };
             let quote = if kept.text.starts_with('"') { "\"" } else { "" };
             kept.text = format!("{quote}{}{quote}", number + step);
