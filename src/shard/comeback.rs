@@ -6,8 +6,9 @@
 //! written down once more.
 //!
 //! While a live set and the changes behind its beginning are replayed a shard may hold more than it ever did. A
-//! key that finds no room then makes way, unless a record of all of it comes later and finds room. Those that
-//! are missed in the end are looked for again, from the first record on, as long as that makes them fewer.
+//! key that finds no room then makes way, unless a record of all of it comes later and finds room. For those that
+//! are missed in the end all is read twice more: to find the last record of all of each, and to bring it back from
+//! there on, when nothing is in the way that no longer counts.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -53,17 +54,41 @@ pub struct ComebackPart {
     tap: Option<Tap>,
     replay: Replay,
     /// Keys that have found no room so far, this time.
-    missed: HashMap<u64, RestoreError>,
-    /// Those of the time before, which are all that is looked for now.
-    wanted: Option<HashMap<u64, RestoreError>>,
+    missed: HashSet<u64>,
+    /// Those that were missed, each with the number of the last record of all of it.
+    wanted: HashMap<u64, u64>,
+    pass: Pass,
+    /// Records of keys that are looked for, in this pass.
+    number: u64,
     left_out: u64,
+}
+
+/// What is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// To bring all back.
+    All,
+    /// To find the last record of all of each key that was missed.
+    Find,
+    /// To bring those back.
+    Missed,
 }
 
 impl Comeback {
     /// The part of a shard, whose journal is attached behind it, if it has one.
     pub fn part(&self, me: usize, tap: Option<Tap>) -> ComebackPart {
-        let (replay, missed) = (self.replay.clone(), HashMap::new());
-        ComebackPart { of: self.clone(), me, tap, replay, missed, wanted: None, left_out: 0 }
+        let (replay, missed) = (self.replay.clone(), HashSet::new());
+        ComebackPart {
+            of: self.clone(),
+            me,
+            tap,
+            replay,
+            missed,
+            wanted: HashMap::new(),
+            pass: Pass::All,
+            number: 0,
+            left_out: 0,
+        }
     }
 }
 
@@ -73,7 +98,7 @@ impl ComebackPart {
     /// # Errors
     /// When the records cannot be read, or something that has to fit does not.
     pub fn go_on(&mut self, shard: &mut Shard, bytes: u64, now: Now) -> Result<bool, NotBack> {
-        let ComebackPart { of, me, replay, missed, wanted, left_out, .. } = self;
+        let ComebackPart { of, me, replay, missed, wanted, pass, number, left_out, .. } = self;
         let mut refused = None;
         let slice = replay.next_slice(bytes, |record| {
             let Some((namespace, key)) = place(&record) else { return };
@@ -81,14 +106,22 @@ impl ComebackPart {
                 return;
             }
             let hash = of.hasher.hash(namespace, key);
-            let is_wanted = wanted.as_ref().is_none_or(|wanted| wanted.contains_key(&hash));
-            if KeyHasher::owner(hash, of.shards) != *me || !is_wanted {
+            if KeyHasher::owner(hash, of.shards) != *me {
                 return;
+            }
+            let is_whole = matches!(record, Record::Put(_) | Record::PutList(_) | Record::Remove { .. });
+            if *pass != Pass::All {
+                let Some(last) = wanted.get_mut(&hash) else { return };
+                *number += 1;
+                if *pass == Pass::Find && is_whole {
+                    *last = *number;
+                }
+                if *pass == Pass::Find || *number < *last {
+                    return;
+                }
             }
             match shard.restore(&record, now) {
                 Ok(()) => {
-                    let is_whole =
-                        matches!(record, Record::Put(_) | Record::PutList(_) | Record::Remove { .. });
                     if is_whole && !missed.is_empty() {
                         missed.remove(&hash);
                     }
@@ -98,8 +131,8 @@ impl ComebackPart {
                     *left_out += 1;
                     refused = shard.restore(&Record::Remove { namespace, key }, now).err();
                 }
-                Err(why @ RestoreError::Full { .. }) => {
-                    missed.insert(hash, why);
+                Err(RestoreError::Full { .. }) if *pass == Pass::All => {
+                    missed.insert(hash);
                     refused = shard.restore(&Record::Remove { namespace, key }, now).err();
                 }
                 Err(why) => refused = Some(why),
@@ -109,15 +142,15 @@ impl ComebackPart {
         if let Some(why) = refused {
             return Err(NotBack::Unrestored(why));
         }
-        if is_done
-            && let Some(why) = self.missed.values().next().copied()
-            && !is_planted(Fault::NoSecondPass)
-        {
-            if self.wanted.as_ref().is_some_and(|wanted| self.missed.len() >= wanted.len()) {
-                return Err(NotBack::Unrestored(why));
-            }
-            self.wanted = Some(std::mem::take(&mut self.missed));
-            self.replay = self.of.replay.clone();
+        let next = match self.pass {
+            Pass::All if self.missed.is_empty() || is_planted(Fault::NoSecondPass) => None,
+            Pass::All => Some(Pass::Find),
+            Pass::Find => Some(Pass::Missed),
+            Pass::Missed => None,
+        };
+        if let Some(next) = next.filter(|_| is_done) {
+            self.wanted.extend(self.missed.drain().map(|hash| (hash, 0)));
+            (self.pass, self.number, self.replay) = (next, 0, self.of.replay.clone());
             return Ok(false);
         }
         if is_done {
@@ -135,7 +168,7 @@ impl ComebackPart {
     /// Bytes of the records that were read. Those that are read again do not count again.
     pub fn read_bytes(&self) -> u64 {
         let (done, total) = self.replay.progress();
-        if self.wanted.is_some() { total } else { done }
+        if self.pass == Pass::All { done } else { total }
     }
 
     /// Records that found no room and did not have to.
